@@ -1,0 +1,1 @@
+//! Criterion benches; see the `benches` folder of this package.
