@@ -1,0 +1,380 @@
+//! [`HostCache`]: a KV cache in the machine's own memory, and [`Snapshot`], the form in which caches travel.
+//!
+//! Position `p` of a layer lies in slot `p mod capacity`; a layer without a window has a slot for every position.
+
+use std::any::Any;
+
+use half::f16;
+
+use crate::budget::{Budget, Reservation};
+use crate::device::{Cache, is_cache_dtype};
+use crate::plan::CacheLayout;
+use crate::{DType, DeviceError};
+
+/// Values of keys, or of values, of all slots of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Slots {
+    /// Full precision.
+    F32(Vec<f32>),
+    /// Half the memory.
+    F16(Vec<f16>),
+}
+
+impl Slots {
+    fn new(dtype: DType, len: usize) -> Self {
+        if dtype == DType::F16 { Self::F16(vec![f16::ZERO; len]) } else { Self::F32(vec![0.0; len]) }
+    }
+
+    /// Writes `values` from index `start` on, rounded to the type of the slots.
+    pub fn write(&mut self, start: usize, values: &[f32]) {
+        match self {
+            Self::F32(slots) => slots[start..start + values.len()].copy_from_slice(values),
+            Self::F16(slots) => {
+                for (slot, value) in slots[start..start + values.len()].iter_mut().zip(values) {
+                    *slot = f16::from_f32(*value);
+                }
+            }
+        }
+    }
+
+    /// Reads `out.len()` values from index `start` on.
+    pub fn read(&self, start: usize, out: &mut [f32]) {
+        match self {
+            Self::F32(slots) => out.copy_from_slice(&slots[start..start + out.len()]),
+            Self::F16(slots) => {
+                for (out, slot) in out.iter_mut().zip(&slots[start..]) {
+                    *out = slot.to_f32();
+                }
+            }
+        }
+    }
+}
+
+/// One layer of a [`HostCache`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostLayer {
+    /// Positions there is room for.
+    pub capacity: usize,
+    /// Values a position.
+    pub width: usize,
+    /// How many positions a query sees; none sees all.
+    pub window: Option<usize>,
+    /// `[capacity, width]`.
+    pub keys: Slots,
+    /// `[capacity, width]`.
+    pub values: Slots,
+}
+
+impl HostLayer {
+    /// Index of the first value of `position`.
+    pub fn slot(&self, position: usize) -> usize {
+        position % self.capacity * self.width
+    }
+
+    /// Writes one position.
+    pub fn write(&mut self, position: usize, key: &[f32], value: &[f32]) {
+        let slot = self.slot(position);
+        self.keys.write(slot, key);
+        self.values.write(slot, value);
+    }
+
+    /// The first position that a query at `position` sees.
+    pub fn first_visible(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
+/// A cache that the CPU reads and writes.
+#[derive(Debug)]
+pub struct HostCache {
+    layout: CacheLayout,
+    layers: Vec<HostLayer>,
+    context: usize,
+    chunk: usize,
+    len: usize,
+    /// Positions ever written since the cache was empty; tells what the rings have lost.
+    written: usize,
+    reservation: Reservation,
+    device: String,
+}
+
+/// What a cache held: for each layer the positions that it still had, oldest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Layout of the cache it comes from.
+    pub layout: CacheLayout,
+    /// Positions the cache held.
+    pub len: usize,
+    /// One for each layer of the layout.
+    pub layers: Vec<SnapshotLayer>,
+}
+
+/// One layer of a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnapshotLayer {
+    /// Position of the first row; the last is [`Snapshot::len`] − 1.
+    pub first: usize,
+    /// `[positions, width]`.
+    pub keys: Vec<f32>,
+    /// `[positions, width]`.
+    pub values: Vec<f32>,
+}
+
+impl HostCache {
+    /// An empty cache, paid from `budget`.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`] over budget, [`DeviceError::Unsupported`] for a type other than f32 and f16,
+    /// [`DeviceError::InvalidCall`] for no positions.
+    pub fn new(
+        device: &str,
+        budget: &Budget,
+        layout: &CacheLayout,
+        context: usize,
+        chunk: usize,
+    ) -> Result<Self, DeviceError> {
+        let device = device.to_owned();
+        if !is_cache_dtype(layout.dtype) {
+            return Err(DeviceError::Unsupported { device, what: format!("a KV cache in {}", layout.dtype) });
+        }
+        if context == 0 || chunk == 0 {
+            let detail = "a cache for no positions".to_owned();
+            return Err(DeviceError::InvalidCall { device, detail });
+        }
+        let reservation = budget.reserve("the KV cache", layout.bytes(context, chunk))?;
+        let layers = layout.layers.iter().enumerate().map(|(index, layer)| {
+            let capacity = layout.capacity(index, context, chunk);
+            let len = capacity * layer.width;
+            HostLayer {
+                capacity,
+                width: layer.width,
+                window: layer.window,
+                keys: Slots::new(layout.dtype, len),
+                values: Slots::new(layout.dtype, len),
+            }
+        });
+        let layers = layers.collect();
+        let layout = layout.clone();
+        Ok(Self { layout, layers, context, chunk, len: 0, written: 0, reservation, device })
+    }
+
+    /// The cache behind a [`Cache`] object, if it is one of `device`'s.
+    ///
+    /// # Errors
+    /// [`DeviceError::InvalidCall`] for another device's cache.
+    pub fn of<'a>(device: &str, cache: &'a mut dyn Cache) -> Result<&'a mut Self, DeviceError> {
+        cache.as_any_mut().downcast_mut::<Self>().ok_or_else(|| DeviceError::InvalidCall {
+            device: device.to_owned(),
+            detail: "the cache belongs to another device".to_owned(),
+        })
+    }
+
+    /// Says that `tokens` positions are about to be written behind the ones held.
+    pub fn begin(&mut self, tokens: usize) {
+        self.written = self.written.max(self.len + tokens);
+    }
+
+    /// Makes the positions written since [`HostCache::begin`] part of the cache.
+    pub fn commit(&mut self, tokens: usize) {
+        self.len += tokens;
+    }
+
+    /// A layer.
+    pub fn layer(&self, index: usize) -> &HostLayer {
+        &self.layers[index]
+    }
+
+    /// A layer, to be written.
+    pub fn layer_mut(&mut self, index: usize) -> &mut HostLayer {
+        &mut self.layers[index]
+    }
+
+    /// The oldest position that `layer` still has.
+    fn oldest(&self, layer: &HostLayer) -> usize {
+        self.written.saturating_sub(layer.capacity)
+    }
+}
+
+impl Cache for HostCache {
+    fn layout(&self) -> &CacheLayout {
+        &self.layout
+    }
+
+    fn context(&self) -> usize {
+        self.context
+    }
+
+    fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn truncate(&mut self, length: usize) -> bool {
+        if length == 0 {
+            (self.len, self.written) = (0, 0);
+            return true;
+        }
+        let whole = |layer: &HostLayer| self.oldest(layer) <= layer.first_visible(length);
+        if length > self.len || !self.layers.iter().all(whole) {
+            return false;
+        }
+        self.len = length;
+        true
+    }
+
+    fn bytes(&self) -> u64 {
+        self.reservation.bytes()
+    }
+
+    fn export(&self) -> Result<Snapshot, DeviceError> {
+        let layers = self.layers.iter().map(|layer| {
+            let first = self.oldest(layer).min(self.len);
+            let (mut keys, mut values) = (Vec::new(), Vec::new());
+            for (slots, out) in [(&layer.keys, &mut keys), (&layer.values, &mut values)] {
+                out.resize((self.len - first) * layer.width, 0.0);
+                for (position, row) in (first..self.len).zip(out.chunks_exact_mut(layer.width)) {
+                    slots.read(layer.slot(position), row);
+                }
+            }
+            SnapshotLayer { first, keys, values }
+        });
+        Ok(Snapshot { layout: self.layout.clone(), len: self.len, layers: layers.collect() })
+    }
+
+    fn import(&mut self, snapshot: &Snapshot) -> Result<(), DeviceError> {
+        let wrong = |detail: &str| {
+            Err(DeviceError::InvalidCall { device: self.device.clone(), detail: detail.to_owned() })
+        };
+        if snapshot.layout.layers != self.layout.layers || snapshot.layers.len() != self.layers.len() {
+            return wrong("the snapshot has another layout");
+        }
+        if snapshot.len > self.context {
+            return wrong("the snapshot is longer than the context");
+        }
+        for (layer, from) in self.layers.iter().zip(&snapshot.layers) {
+            let needed = layer.first_visible(snapshot.len).min(snapshot.len);
+            let values = snapshot.len.checked_sub(from.first).map(|positions| positions * layer.width);
+            if from.first > needed || values != Some(from.keys.len()) || values != Some(from.values.len()) {
+                return wrong("the snapshot lacks positions");
+            }
+        }
+        for (layer, from) in self.layers.iter_mut().zip(&snapshot.layers) {
+            let rows = from.keys.chunks_exact(layer.width).zip(from.values.chunks_exact(layer.width));
+            for (position, (key, value)) in (from.first..).zip(rows) {
+                layer.write(position, key, value);
+            }
+        }
+        // A ring may be larger than what the other cache still had: claim nothing older than what came.
+        let missing = |(layer, from): (&HostLayer, &SnapshotLayer)| from.first + layer.capacity;
+        let claimed =
+            self.layers.iter().zip(&snapshot.layers).filter(|(_, from)| from.first > 0).map(missing);
+        self.len = snapshot.len;
+        self.written = claimed.max().unwrap_or(0).max(snapshot.len);
+        Ok(())
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::CacheLayer;
+
+    fn layout(dtype: DType) -> CacheLayout {
+        let layers = vec![CacheLayer { width: 2, window: Some(4) }, CacheLayer { width: 2, window: None }];
+        CacheLayout { layers, dtype }
+    }
+
+    fn cache(dtype: DType) -> HostCache {
+        HostCache::new("test", &Budget::new("test", 1 << 20), &layout(dtype), 32, 3).unwrap()
+    }
+
+    fn fill(cache: &mut HostCache, tokens: usize) {
+        cache.begin(tokens);
+        for position in cache.len()..cache.len() + tokens {
+            let value = position as f32;
+            for index in 0..2 {
+                cache.layer_mut(index).write(position, &[value, 0.5], &[-value, 1.5]);
+            }
+        }
+        cache.commit(tokens);
+    }
+
+    #[test]
+    fn rings_have_room_for_window_and_chunk() {
+        let cache = cache(DType::F32);
+        assert_eq!(cache.layer(0).capacity, 7);
+        assert_eq!(cache.layer(1).capacity, 32);
+        assert_eq!(cache.bytes(), (7 + 32) * 2 * 2 * 4);
+    }
+
+    #[test]
+    fn truncate_refuses_what_the_ring_has_lost() {
+        let mut cache = cache(DType::F32);
+        for _ in 0..10 {
+            fill(&mut cache, 1);
+        }
+        // Slots hold positions 3..10; position p needs p-3..p.
+        assert!(!cache.truncate(5));
+        assert_eq!(cache.len(), 10);
+        assert!(cache.truncate(6));
+        assert!(!cache.truncate(7));
+        assert!(cache.truncate(0));
+        fill(&mut cache, 2);
+        assert!(cache.truncate(1));
+    }
+
+    #[test]
+    fn snapshots_travel_between_types() {
+        for (from, to) in [(DType::F32, DType::F16), (DType::F16, DType::F32), (DType::F32, DType::F32)] {
+            let mut source = cache(from);
+            for _ in 0..4 {
+                fill(&mut source, 3);
+            }
+            let snapshot = source.export().unwrap();
+            assert_eq!(snapshot.layers[0].first, 5);
+            let mut target = cache(to);
+            target.import(&snapshot).unwrap();
+            assert_eq!(target.export().unwrap().layers, snapshot.layers, "{from} to {to}");
+            assert_eq!(target.len(), 12);
+            assert!(!target.truncate(4));
+        }
+    }
+
+    #[test]
+    fn snapshots_of_other_shapes_are_refused() {
+        let mut source = cache(DType::F32);
+        fill(&mut source, 3);
+        let snapshot = source.export().unwrap();
+        let mut target = cache(DType::F32);
+        let cut = |change: &dyn Fn(&mut Snapshot)| {
+            let mut changed = snapshot.clone();
+            change(&mut changed);
+            changed
+        };
+        let bad: [&dyn Fn(&mut Snapshot); 4] =
+            [&|s| s.layout.layers[0].width = 4, &|s| s.len = 33, &|s| s.layers[1].first = 1, &|s| {
+                s.layers[0].keys.truncate(2);
+            }];
+        for change in bad {
+            assert!(matches!(target.import(&cut(change)), Err(DeviceError::InvalidCall { .. })));
+        }
+        assert_eq!(target.len(), 0);
+    }
+
+    #[test]
+    fn over_budget_and_other_types_are_refused() {
+        let budget = Budget::new("test", 100);
+        let over = HostCache::new("test", &budget, &layout(DType::F32), 32, 3).unwrap_err();
+        assert!(matches!(over, DeviceError::OutOfMemory { available: 100, .. }));
+        let wrong = HostCache::new("test", &budget, &layout(DType::Q8_0), 32, 3).unwrap_err();
+        assert!(matches!(wrong, DeviceError::Unsupported { .. }));
+        assert_eq!(budget.memory().used, 0);
+    }
+}
