@@ -1,0 +1,4 @@
+//! CPU backend.
+pub mod reference;
+/// placeholder until merged
+pub struct CpuDevice;
