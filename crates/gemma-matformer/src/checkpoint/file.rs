@@ -1,0 +1,120 @@
+//! Files: mapped weights and small texts beside them.
+//!
+//! A weight file is mapped, never read: pages come in when a kernel touches them. This is the one place that maps.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gemma_hal::{Storage, Weight};
+use memmap2::{Mmap, MmapOptions};
+
+use super::CheckpointError;
+
+/// Largest tokenizer.json or index that is read, in bytes.
+const MAX_TEXT_BYTES: u64 = 256 << 20;
+
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// A weight file in memory, by its pages.
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    pub(crate) path: PathBuf,
+    pub(crate) storage: Storage,
+    length: u64,
+    file: File,
+    map: SharedMap,
+}
+
+#[derive(Clone, Debug)]
+struct SharedMap(Arc<Mmap>);
+
+impl AsRef<[u8]> for SharedMap {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl MappedFile {
+    pub(crate) fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let file = open(path)?;
+        let failed = |error| io_error(path, error);
+        // SAFETY: the map is read-only and shared. Another process can still change or shorten the file, which no
+        // mapping can prevent: changed bytes stay plain old data that every reader of them bounds-checks, and reading
+        // past a new end raises SIGBUS, which `Checkpoint::still_whole` lets the program foresee and report.
+        let map = unsafe { MmapOptions::new().map(&file) }.map_err(failed)?;
+        if map.starts_with(LFS_POINTER) {
+            return Err(CheckpointError::LfsPointer(path.to_owned()));
+        }
+        let map = SharedMap(Arc::new(map));
+        let storage = Storage::new(&path.display().to_string(), map.clone());
+        Ok(Self { path: path.to_owned(), length: storage.len() as u64, storage, file, map })
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Tells the system that `weight` is read a row here and a row there, so that it reads no pages ahead.
+    pub(crate) fn advise_random(&self, weight: &Weight) {
+        if weight.storage().same_as(&self.storage) {
+            #[cfg(unix)]
+            if let Err(error) =
+                self.map.0.advise_range(memmap2::Advice::Random, weight.offset(), weight.span().len())
+            {
+                tracing::debug!(%error, "advice about the PLE table was refused; reads go on without it");
+            }
+        }
+    }
+
+    pub(crate) fn still_whole(&self) -> Result<(), CheckpointError> {
+        let now = self.file.metadata().map_err(|error| io_error(&self.path, error))?.len();
+        if now >= self.length {
+            return Ok(());
+        }
+        Err(CheckpointError::Shrunk { path: self.path.clone(), before: self.length, now })
+    }
+}
+
+/// The whole of a small file.
+pub(crate) fn read_text(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {
+    let file = open(path)?;
+    let bytes = file.metadata().map_err(|error| io_error(path, error))?.len();
+    let too_large = |bytes| CheckpointError::TooLarge { path: path.to_owned(), bytes, limit };
+    if bytes > limit {
+        return Err(too_large(bytes));
+    }
+    let mut text = Vec::new();
+    file.take(limit + 1).read_to_end(&mut text).map_err(|error| io_error(path, error))?;
+    if text.len() as u64 > limit {
+        return Err(too_large(text.len() as u64));
+    }
+    if text.starts_with(LFS_POINTER) {
+        return Err(CheckpointError::LfsPointer(path.to_owned()));
+    }
+    Ok(text)
+}
+
+/// As [`read_text`] with the limit for tokenizers and indexes.
+pub(crate) fn read_large_text(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    read_text(path, MAX_TEXT_BYTES)
+}
+
+pub(crate) fn io_error(path: &Path, error: io::Error) -> CheckpointError {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied => "allow your user to read it (chmod u+r, or change its owner)",
+        _ => "check the disk and the path",
+    };
+    CheckpointError::Io { path: path.to_owned(), error, remedy }
+}
+
+fn open(path: &Path) -> Result<File, CheckpointError> {
+    let file = File::open(path).map_err(|error| io_error(path, error))?;
+    let metadata = file.metadata().map_err(|error| io_error(path, error))?;
+    if metadata.is_dir() {
+        return Err(CheckpointError::Directory(path.to_owned()));
+    }
+    Ok(file)
+}

@@ -1,0 +1,158 @@
+//! [`Checkpoint`]: a model on disk, as a directory of named tensors and a [`Config`].
+//!
+//! Opening maps files and reads headers; no weight is read and none is copied. What the text model does not use
+//! (vision and audio towers, keys and values of sharing layers) is left out of the directory and reported.
+
+mod error;
+mod file;
+mod names;
+mod open;
+mod safetensors;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use gemma_hal::Weight;
+
+use crate::{Config, Weights};
+
+pub use error::CheckpointError;
+pub use safetensors::{MAX_HEADER_BYTES, MAX_SHARDS};
+
+pub(crate) mod tensors {
+    //! Names of the model's tensors.
+    pub(crate) use super::names::*;
+}
+
+use file::MappedFile;
+
+/// A model on disk.
+#[derive(Debug)]
+pub struct Checkpoint {
+    config: Config,
+    tensors: BTreeMap<String, Weight>,
+    skipped: Vec<Skipped>,
+    tokenizer: Option<TokenizerSource>,
+    files: Vec<MappedFile>,
+    name: String,
+}
+
+/// A tensor in the file that the text model does not use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Name in the file.
+    pub name: String,
+    /// Bytes it takes.
+    pub bytes: u64,
+    /// Why it is not used.
+    pub reason: SkipReason,
+}
+
+/// Why a tensor is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SkipReason {
+    /// Part of the vision tower or its embedder.
+    Vision,
+    /// Part of the audio tower or its embedder.
+    Audio,
+    /// Keys and values of a layer that uses another layer's.
+    SharedKv,
+    /// An output matrix, although the embedding is the output matrix.
+    TiedHead,
+    /// Not a tensor of Gemma 3n.
+    Unknown,
+}
+
+/// Where the tokenizer is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TokenizerSource {
+    /// Files beside the weights.
+    Files {
+        /// tokenizer.json.
+        tokenizer: PathBuf,
+        /// tokenizer_config.json, where there is one.
+        config: Option<PathBuf>,
+        /// chat_template.jinja, where there is one.
+        template: Option<PathBuf>,
+    },
+}
+
+impl TokenizerSource {
+    /// The whole of one of its files, at most 256 MiB.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`], [`CheckpointError::TooLarge`] or [`CheckpointError::LfsPointer`].
+    pub fn read(path: &std::path::Path) -> Result<Vec<u8>, CheckpointError> {
+        file::read_large_text(path)
+    }
+}
+
+impl Checkpoint {
+    /// The model's numbers.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where the weights came from, for error messages: a path or "embedded".
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The tensor of this canonical name: transformers' name without its prefix, such as
+    /// `layers.3.mlp.gate_proj.weight`.
+    pub fn tensor(&self, name: &str) -> Option<&Weight> {
+        self.tensors.get(name)
+    }
+
+    /// Every tensor that the text model uses, by canonical name.
+    pub fn tensors(&self) -> &BTreeMap<String, Weight> {
+        &self.tensors
+    }
+
+    /// Every tensor that is left out, by name.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// Where the tokenizer is, when there is one.
+    pub fn tokenizer(&self) -> Option<&TokenizerSource> {
+        self.tokenizer.as_ref()
+    }
+
+    /// The mapped files and their lengths when they were opened.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        self.files.iter().map(|file| (file.path.clone(), file.length())).collect()
+    }
+
+    /// Whether every file still has the length it was opened with; reading past a new end would raise SIGBUS.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Shrunk`] for the first file that is shorter.
+    pub fn still_whole(&self) -> Result<(), CheckpointError> {
+        self.files.iter().try_for_each(MappedFile::still_whole)
+    }
+
+    /// The weights, typed and checked against the configuration.
+    ///
+    /// # Errors
+    /// [`CheckpointError::MissingTensor`], [`CheckpointError::Shape`], and [`CheckpointError::NotFinite`] for norms
+    /// and coefficients.
+    pub fn weights(&self) -> Result<Weights, CheckpointError> {
+        Weights::load(self)
+    }
+}
+
+/// A tensor that a format's reader found, before anyone asked for it.
+#[derive(Debug)]
+struct FoundTensor {
+    name: String,
+    bytes: u64,
+    weight: Result<Weight, Unusable>,
+}
+
+/// Why a tensor cannot be a [`Weight`]; an error only when the model needs it.
+#[derive(Clone, Debug)]
+enum Unusable {
+    Type(String),
+    Place(String),
+}
