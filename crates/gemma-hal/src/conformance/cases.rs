@@ -1,0 +1,264 @@
+//! One small plan for each operation, with sizes that no tile divides.
+
+use crate::op::{Heads, LinearPart, Op, RotaryKeyValue, RotaryQuery, Router};
+use crate::plan::{CacheLayer, CacheLayout, Plan, Rows};
+use crate::{BufferId, DType};
+
+use super::RUNS;
+use super::generate::{Generate, VOCABULARY};
+
+/// Hidden size of the cases; a multiple of every block.
+const D: usize = 96;
+/// AltUp streams.
+const A: usize = 4;
+const HEADS: Heads = Heads { query: 6, key_value: 2, dim: 32 };
+
+/// A plan and the runs to make with it.
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    /// Whether the type of weights matters.
+    pub(super) weights: bool,
+    /// Whether the type of the cache matters.
+    pub(super) caches: bool,
+    pub(super) runs: &'static [usize],
+    /// Adds the operation; returns the buffers that it writes.
+    build: fn(&mut Generate) -> Vec<BufferId>,
+}
+
+impl Case {
+    /// The plan that gives back the operation's output number `index`, if it has so many.
+    pub(super) fn plan(&self, dtype: DType, cache: DType, seed: u64, index: usize) -> Option<Plan> {
+        let width = HEADS.key_value_width();
+        let layers = vec![CacheLayer { width, window: Some(9) }, CacheLayer { width, window: None }];
+        let layout = CacheLayout { layers, dtype: cache };
+        let mut generate = Generate::new(self.name, dtype, layout, seed);
+        let outputs = (self.build)(&mut generate);
+        let output = *outputs.get(index)?;
+        Some(generate.plan.finish(Some(output)).expect("the suite's own plans are sound"))
+    }
+}
+
+const fn case(name: &'static str, weights: bool, build: fn(&mut Generate) -> Vec<BufferId>) -> Case {
+    Case { name, weights, caches: false, runs: RUNS, build }
+}
+
+const fn cached(name: &'static str, build: fn(&mut Generate) -> Vec<BufferId>) -> Case {
+    // The ring of 9 + 32 positions goes around twice.
+    Case { name, weights: false, caches: true, runs: &[7, 1, 32, 1, 1, 20, 32, 3], build }
+}
+
+/// Every operation at least once.
+pub(super) const ALL: &[Case] = &[
+    case("embed", true, embed),
+    case("per_layer_embed", true, per_layer_embed),
+    case("altup_init", true, altup_init),
+    case("altup_predict", false, altup_predict),
+    case("linear", true, linear),
+    case("linear, rows apart", true, linear_view),
+    case("rotary, queries only", false, rotary_query),
+    cached("attention, window", |g| attention(g, 0)),
+    cached("attention, full", |g| attention(g, 1)),
+    case("attention_residual", false, attention_residual),
+    case("feed_forward", true, |g| feed_forward(g, None)),
+    case("feed_forward, sparse", true, |g| feed_forward(g, Some(1.2))),
+    case("altup_correct", false, altup_correct),
+    case("per_layer_input", true, |g| per_layer_input(g, true)),
+    case("per_layer_input, no scale", true, |g| per_layer_input(g, false)),
+    case("select_outputs", false, select_outputs),
+    case("altup_merge", true, altup_merge),
+    case("unembed", true, unembed),
+];
+
+fn embed(g: &mut Generate) -> Vec<BufferId> {
+    let table = g.matrix("table", VOCABULARY, D);
+    let output = g.buffer("embedded", D);
+    g.plan.push(None, Op::Embed { table, scale: 3.5, output });
+    vec![output]
+}
+
+fn per_layer_embed(g: &mut Generate) -> Vec<BufferId> {
+    // 12 values a layer: blocks of the table begin inside of stored blocks. Ids 30 to 36 have no row.
+    let (width, parent) = (12, 8);
+    let input = g.input("input", D);
+    let output = g.buffer("per_layer", width * 5);
+    let op = Op::PerLayerEmbed {
+        input,
+        projection: g.matrix("projection", width * parent, D),
+        table: g.matrix("table", 30, width * parent),
+        norm: g.norm("norm", width),
+        blocks: vec![0, 1, 4, 6, 7],
+        width,
+        projection_scale: 0.1,
+        table_scale: 4.0,
+        output,
+    };
+    g.plan.push(None, op);
+    vec![output]
+}
+
+fn altup_init(g: &mut Generate) -> Vec<BufferId> {
+    let input = g.input("input", D);
+    let projections = (1..A).map(|i| g.matrix(&format!("projection {i}"), D, D)).collect();
+    let streams = g.buffer("streams", A * D);
+    g.plan.push(None, Op::AltUpInit { input, projections, streams });
+    vec![streams]
+}
+
+fn router(g: &mut Generate) -> Router {
+    Router { norm: g.norm("router_norm", D), weight: g.small("router", A, D) }
+}
+
+fn altup_predict(g: &mut Generate) -> Vec<BufferId> {
+    let streams = g.input("streams", A * D);
+    let normed = g.buffer("normed", D);
+    let op = Op::AltUpPredict {
+        streams,
+        active: 0,
+        router: router(g),
+        coefficients: g.small("coefficients", A * A, A),
+        input_norm: g.norm("input_norm", D),
+        normed,
+    };
+    g.plan.push(None, op);
+    vec![streams, normed]
+}
+
+fn linear(g: &mut Generate) -> Vec<BufferId> {
+    let input = g.input("input", 160);
+    let mut outputs = Vec::new();
+    let mut parts = Vec::new();
+    for (name, rows) in [("a", 67), ("b", 1), ("c", 9 + g.below(9))] {
+        let output = g.buffer(name, rows);
+        parts.push(LinearPart { weight: g.matrix(&format!("weight {name}"), rows, 160), output });
+        outputs.push(output);
+    }
+    g.plan.push(None, Op::Linear { input, parts });
+    outputs
+}
+
+fn linear_view(g: &mut Generate) -> Vec<BufferId> {
+    let input = g.input("input", D);
+    let output = g.buffer("output", 45);
+    let weight = g.matrix_view("weight", 45, D);
+    g.plan.push(None, Op::Linear { input, parts: vec![LinearPart { weight, output }] });
+    vec![output]
+}
+
+fn rotary_query(g: &mut Generate) -> Vec<BufferId> {
+    let query = g.input("query", HEADS.query_width());
+    let norm = g.norm("norm", HEADS.dim);
+    let query_of = Some(RotaryQuery { query, norm });
+    let op = Op::Rotary { heads: HEADS, theta: 1e4, cache_layer: 0, query: query_of, key_value: None };
+    g.plan.push(None, op);
+    vec![query]
+}
+
+fn attention(g: &mut Generate, cache_layer: usize) -> Vec<BufferId> {
+    let query = g.input("query", HEADS.query_width());
+    let key = g.input("key", HEADS.key_value_width());
+    let value = g.input("value", HEADS.key_value_width());
+    let key_value = Some(RotaryKeyValue { key, value, norm: g.norm("key_norm", HEADS.dim) });
+    let query_of = Some(RotaryQuery { query, norm: g.norm("query_norm", HEADS.dim) });
+    let op = Op::Rotary { heads: HEADS, theta: 1e4, cache_layer, query: query_of, key_value };
+    g.plan.push(None, op);
+    let output = g.buffer("attended", HEADS.query_width());
+    g.plan.push(None, Op::Attention { heads: HEADS, cache_layer, query, output });
+    vec![output]
+}
+
+fn attention_residual(g: &mut Generate) -> Vec<BufferId> {
+    let (residual, ffn_input) = (g.buffer("residual", D), g.buffer("ffn_input", D));
+    let op = Op::AttentionResidual {
+        streams: g.input("streams", A * D),
+        active: 0,
+        normed: g.input("normed", D),
+        attended: g.input("attended", D),
+        laurel: g.input("laurel", D),
+        post_norm: g.norm("post_norm", D),
+        laurel_norm: g.norm("laurel_norm", D),
+        ffn_norm: g.norm("ffn_norm", D),
+        residual,
+        ffn_input,
+    };
+    g.plan.push(None, op);
+    vec![residual, ffn_input]
+}
+
+fn feed_forward(g: &mut Generate, cutoff: Option<f32>) -> Vec<BufferId> {
+    let width = 224;
+    let output = g.buffer("output", D);
+    let op = Op::FeedForward {
+        input: g.input("input", D),
+        gate: g.matrix("gate", width, D),
+        up: g.matrix("up", width, D),
+        down: g.matrix_view("down", D, width),
+        cutoff,
+        gated: g.buffer("gated", width),
+        hidden: g.buffer("hidden", width),
+        output,
+    };
+    g.plan.push(None, op);
+    vec![output]
+}
+
+fn altup_correct(g: &mut Generate) -> Vec<BufferId> {
+    let streams = g.input("streams", A * D);
+    let op = Op::AltUpCorrect {
+        streams,
+        active: 0,
+        residual: g.input("residual", D),
+        ffn: g.input("ffn", D),
+        post_norm: g.norm("post_norm", D),
+        router: router(g),
+        coefficients: g.small("coefficients", A, A),
+    };
+    g.plan.push(None, op);
+    vec![streams]
+}
+
+fn per_layer_input(g: &mut Generate, scaled: bool) -> Vec<BufferId> {
+    let width = 32;
+    let streams = g.input("streams", A * D);
+    let op = Op::PerLayerInput {
+        streams,
+        active: 0,
+        per_layer: g.input("per_layer", 3 * width),
+        block: 1,
+        scale: scaled.then(|| g.norm("scale", D)),
+        gate: g.matrix("gate", width, D),
+        projection: g.matrix("projection", D, width),
+        norm: g.norm("norm", D),
+        scaled: g.buffer("scaled", D),
+        gated: g.buffer("gated", width),
+    };
+    g.plan.push(None, op);
+    vec![streams]
+}
+
+fn select_outputs(g: &mut Generate) -> Vec<BufferId> {
+    let input = g.input("input", D);
+    let output = g.plan.buffer("selected", Rows::Outputs, D);
+    g.plan.push(None, Op::SelectOutputs { input, output });
+    vec![output]
+}
+
+fn altup_merge(g: &mut Generate) -> Vec<BufferId> {
+    let output = g.buffer("merged", D);
+    let op = Op::AltUpMerge {
+        streams: g.input("streams", A * D),
+        projections: (1..A).map(|i| g.matrix(&format!("projection {i}"), D, D)).collect(),
+        norm: g.norm("norm", D),
+        projected: g.buffer("projected", (A - 1) * D),
+        output,
+    };
+    g.plan.push(None, op);
+    vec![output]
+}
+
+fn unembed(g: &mut Generate) -> Vec<BufferId> {
+    let input = g.input("input", D);
+    let table = g.matrix("table", 131, D);
+    let output = g.buffer("logits", 131);
+    g.plan.push(None, Op::Unembed { input, table, softcap: 2.0, output });
+    vec![output]
+}
