@@ -56,6 +56,7 @@ impl Bench {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 fn text(error: DeviceError) -> String {
     error.to_string()
 }
