@@ -168,6 +168,11 @@ pub enum TemplateError {
         /// The special token's text.
         token: String,
     },
+    /// The template writes other special tokens depending on what messages say.
+    #[error(
+        "this chat template makes special tokens out of what messages say; use the model's own chat template"
+    )]
+    SpecialFromContent,
     /// The built-in template needs a token that the tokenizer lacks.
     #[error("the tokenizer has no special token {0:?}; give the model's own chat template")]
     MissingSpecial(&'static str),

@@ -61,6 +61,7 @@ pub struct Segment {
 #[derive(Clone)]
 pub struct Tokenizer {
     tables: Arc<Tables>,
+    special: SpecialIds,
 }
 
 /// What an id stands for.
@@ -124,7 +125,6 @@ struct Tables {
     space_prefix: bool,
     /// No piece has a space behind something else, so a text may be cut before each run of spaces.
     cut_at_spaces: bool,
-    special: SpecialIds,
 }
 
 /// Finds whole tokens in a text, leftmost and longest first.
@@ -217,22 +217,22 @@ impl Tokenizer {
 
     /// Beginning of text, `<bos>`.
     pub fn bos_id(&self) -> Option<u32> {
-        self.tables.special.bos
+        self.special.bos
     }
 
     /// End of text, `<eos>`.
     pub fn eos_id(&self) -> Option<u32> {
-        self.tables.special.eos
+        self.special.eos
     }
 
     /// Padding, `<pad>`.
     pub fn pad_id(&self) -> Option<u32> {
-        self.tables.special.pad
+        self.special.pad
     }
 
     /// Unknown character, `<unk>`.
     pub fn unknown_id(&self) -> Option<u32> {
-        self.tables.special.unknown
+        self.special.unknown
     }
 
     /// End of a chat turn, `<end_of_turn>`.
@@ -242,13 +242,26 @@ impl Tokenizer {
 
     /// Whether a prompt begins with [`bos_id`](Self::bos_id).
     pub fn adds_bos(&self) -> bool {
-        self.tables.special.add_bos
+        self.special.add_bos
     }
 
     /// The first special token that stands in `text` as text.
     pub fn find_special<'text>(&self, text: &'text str) -> Option<&'text str> {
         let automaton = self.tables.special_matcher.automaton.as_ref()?;
         automaton.find(text).map(|found| &text[found.range()])
+    }
+
+    pub(crate) fn special_ids_in(&self, text: &str) -> Vec<u32> {
+        let matcher = &self.tables.special_matcher;
+        let found = matcher.automaton.iter().flat_map(|automaton| automaton.find_iter(text));
+        found.map(|found| matcher.ids[found.pattern().as_usize()]).collect()
+    }
+
+    pub(crate) fn with_roles(mut self, bos: Option<u32>, eos: Option<u32>, add_bos: Option<bool>) -> Self {
+        self.special.bos = bos.or(self.special.bos);
+        self.special.eos = eos.or(self.special.eos);
+        self.special.add_bos = add_bos.unwrap_or(self.special.add_bos);
+        self
     }
 
     pub(crate) fn strips_leading_space(&self) -> bool {
@@ -337,10 +350,9 @@ impl Tokenizer {
             user_matcher,
             escape_spaces: parts.escape_spaces,
             space_prefix: parts.space_prefix,
-            special: parts.special,
             pieces: parts.pieces,
         };
-        Ok(Self { tables: Arc::new(tables) })
+        Ok(Self { tables: Arc::new(tables), special: parts.special })
     }
 }
 
