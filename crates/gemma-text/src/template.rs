@@ -1,0 +1,476 @@
+//! Chat templates: a conversation to the text and the tokens that a model was trained on.
+//!
+//! Templates are Jinja from the model's files, never from a request, and run on a budget. What users wrote is kept
+//! apart from what the template wrote: only the template's own text may hold special tokens.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Environment, ErrorKind, State, context};
+use serde::Deserialize;
+
+use crate::{Segment, SpecialTokens, TemplateError, Tokenizer, TokenizerError};
+
+/// Longest template source.
+pub const MAX_TEMPLATE_BYTES: usize = 256 << 10;
+/// Longest tokenizer_config.json; Gemma's has 1.2 MB, mostly the list of added tokens.
+pub const MAX_CONFIG_BYTES: usize = 16 << 20;
+/// Most messages of a conversation.
+pub const MAX_MESSAGES: usize = 16_384;
+/// Longest text of all messages together.
+pub const MAX_CONTENT_BYTES: usize = crate::tokenizer::MAX_TEXT_BYTES;
+
+/// Steps of a rendering, whatever the conversation. minijinja counts an instruction or 64 bytes made as one.
+const BASE_FUEL: u64 = 200_000;
+/// More steps for each message.
+const FUEL_A_MESSAGE: u64 = 2_000;
+/// Bytes of content for one more step: room for some 16 copies of everything.
+const CONTENT_BYTES_A_STEP: u64 = 4;
+/// Depth of macros and nested loops.
+const MAX_RECURSION: usize = 64;
+/// Marks an error as made by the template's author.
+const RAISED: &str = "raise_exception: ";
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Instructions, before the first user message.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who says it.
+    pub role: Role,
+    /// What is said. Special tokens in it are text.
+    pub content: String,
+}
+
+/// What this crate uses of a `tokenizer_config.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenizerConfig {
+    /// Text of the beginning-of-text token.
+    pub bos_token: Option<String>,
+    /// Text of the end-of-text token.
+    pub eos_token: Option<String>,
+    /// A prompt begins with it.
+    pub add_bos_token: Option<bool>,
+    /// Templates by name; a single one is called `default`.
+    pub chat_templates: Vec<(String, String)>,
+}
+
+/// A chat template, checked for syntax.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatTemplate {
+    source: String,
+    bos_token: String,
+    eos_token: String,
+    built_in: bool,
+}
+
+/// Gemma's own chat format, for files that carry no template.
+const GEMMA: &str = r"{{ bos_token }}
+{%- if messages[0].role == 'system' -%}
+    {%- set prefix = messages[0].content + '\n\n' -%}
+    {%- set turns = messages[1:] -%}
+{%- else -%}
+    {%- set prefix = '' -%}
+    {%- set turns = messages -%}
+{%- endif -%}
+{%- for message in turns -%}
+    {%- set role = 'model' if message.role == 'assistant' else message.role -%}
+    {{ '<start_of_turn>' + role + '\n' + (prefix if loop.first else '') }}
+    {{- message.content | trim }}
+    {{- '<end_of_turn>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ '<start_of_turn>model\n' }}
+{%- endif -%}";
+
+impl Role {
+    /// The name that templates know.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+
+    /// The role of a name; `model` is an assistant.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "system" | "developer" => Some(Self::System),
+            "user" => Some(Self::User),
+            "assistant" | "model" => Some(Self::Assistant),
+            _ => None,
+        }
+    }
+}
+
+impl Message {
+    /// A message of the person.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self { role: Role::User, content: content.into() }
+    }
+
+    /// A message of the model.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self { role: Role::Assistant, content: content.into() }
+    }
+
+    /// Instructions.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self { role: Role::System, content: content.into() }
+    }
+}
+
+#[derive(Deserialize)]
+struct ConfigFile {
+    bos_token: Option<TokenText>,
+    eos_token: Option<TokenText>,
+    add_bos_token: Option<bool>,
+    chat_template: Option<Templates>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenText {
+    Plain(String),
+    Full { content: String },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Templates {
+    One(String),
+    Named(Vec<NamedTemplate>),
+}
+
+#[derive(Deserialize)]
+struct NamedTemplate {
+    name: String,
+    template: String,
+}
+
+impl TokenizerConfig {
+    /// Reads a `tokenizer_config.json`; `name` is used in errors.
+    pub fn from_json(bytes: &[u8], name: &str) -> Result<Self, TemplateError> {
+        within("the size of tokenizer_config.json in bytes", bytes.len(), MAX_CONFIG_BYTES)?;
+        let file: ConfigFile = serde_json::from_slice(bytes).map_err(|error| TemplateError::Config {
+            name: name.to_owned(),
+            field: "tokenizer_config",
+            detail: error.to_string(),
+        })?;
+        let text = |token: Option<TokenText>| match token? {
+            TokenText::Plain(content) | TokenText::Full { content } => Some(content),
+        };
+        let chat_templates = match file.chat_template {
+            None => Vec::new(),
+            Some(Templates::One(source)) => vec![("default".to_owned(), source)],
+            Some(Templates::Named(list)) => list.into_iter().map(|each| (each.name, each.template)).collect(),
+        };
+        Ok(Self {
+            bos_token: text(file.bos_token),
+            eos_token: text(file.eos_token),
+            add_bos_token: file.add_bos_token,
+            chat_templates,
+        })
+    }
+}
+
+impl ChatTemplate {
+    /// Gemma's own format: `<bos><start_of_turn>user\n...<end_of_turn>\n<start_of_turn>model\n`.
+    pub fn gemma() -> Self {
+        let token = str::to_owned;
+        Self { source: token(GEMMA), bos_token: token("<bos>"), eos_token: token("<eos>"), built_in: true }
+    }
+
+    /// The template `default` of a `tokenizer_config.json`, or the only one it has; Gemma's own where it has none.
+    pub fn from_config(config: &TokenizerConfig) -> Result<Self, TemplateError> {
+        let templates = &config.chat_templates;
+        let chosen = templates.iter().find(|(name, _)| name == "default");
+        match chosen.or(templates.first().filter(|_| templates.len() == 1)) {
+            Some((_, source)) => Self::from_source(
+                source,
+                config.bos_token.as_deref().unwrap_or("<bos>"),
+                config.eos_token.as_deref().unwrap_or("<eos>"),
+            ),
+            None if templates.is_empty() => Ok(Self::gemma()),
+            None => Err(TemplateError::Config {
+                name: "tokenizer_config.json".to_owned(),
+                field: "chat_template",
+                detail: "there are several templates and none is called \"default\"".to_owned(),
+            }),
+        }
+    }
+
+    /// A template from its Jinja source, such as GGUF's `tokenizer.chat_template`.
+    pub fn from_source(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, TemplateError> {
+        within("the length of the chat template in bytes", source.len(), MAX_TEMPLATE_BYTES)?;
+        let template = Self {
+            source: source.to_owned(),
+            bos_token: bos_token.to_owned(),
+            eos_token: eos_token.to_owned(),
+            built_in: false,
+        };
+        template.environment(0).template_from_str(source).map_err(|error| TemplateError::Syntax {
+            line: error.line().unwrap_or(1),
+            detail: detail_of(&error),
+        })?;
+        Ok(template)
+    }
+
+    /// The Jinja source.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The text of a conversation. With `add_generation_prompt` it ends where the model's answer begins.
+    ///
+    /// For people to read: encode with [`render_tokens`](Self::render_tokens), which knows what users wrote.
+    pub fn render_text(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
+        check_conversation(messages, add_generation_prompt)?;
+        self.render(messages, add_generation_prompt)
+    }
+
+    /// The tokens of a conversation; special tokens in the messages stay text.
+    pub fn render_tokens(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<Vec<u32>, TemplateError> {
+        if self.built_in {
+            for token in ["<bos>", "<start_of_turn>", "<end_of_turn>"] {
+                if !tokenizer.id_of(token).is_some_and(|id| tokenizer.is_special(id)) {
+                    return Err(TemplateError::MissingSpecial(token));
+                }
+            }
+        }
+        let segments = self.render_segments(tokenizer, messages, add_generation_prompt)?;
+        Ok(tokenizer.encode_segments(&segments)?)
+    }
+
+    /// The text of a conversation, cut into what the template wrote and what the messages say.
+    ///
+    /// The template runs twice: with the messages and with marks in their place. If filling in the marks gives the
+    /// first text, the cuts are right. If not, the template looks into or changes the messages; then nothing tells
+    /// the two apart, and a conversation that holds or makes the text of a special token is refused.
+    pub fn render_segments(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<Vec<Segment>, TemplateError> {
+        check_conversation(messages, add_generation_prompt)?;
+        let text = self.render(messages, add_generation_prompt)?;
+        let marks = Marks::new(&self.source, messages);
+        let marked: Vec<Message> =
+            messages.iter().enumerate().map(|(index, each)| marks.mark(index, each)).collect();
+        // A template may well fail on the marks alone, by a check of what messages say.
+        let cut = self.render(&marked, add_generation_prompt).ok().map(|text| marks.cut(&text, messages));
+        let mut expected = None;
+        if let Some((segments, seen)) = cut {
+            if segments.iter().map(|segment| segment.text.as_str()).collect::<String>() == text {
+                if let Some(index) = seen.iter().position(|seen| !seen) {
+                    return Err(TemplateError::Dropped { index, role: messages[index].role.name() });
+                }
+                return Ok(segments);
+            }
+            let own = segments.iter().filter(|segment| segment.special == SpecialTokens::Parse);
+            expected =
+                Some(own.flat_map(|segment| tokenizer.special_ids_in(&segment.text)).collect::<Vec<_>>());
+        }
+        for (index, message) in messages.iter().enumerate() {
+            if let Some(token) = tokenizer.find_special(&message.content) {
+                return Err(TemplateError::SpecialInContent { index, token: token.to_owned() });
+            }
+        }
+        if expected.is_some_and(|expected| expected != tokenizer.special_ids_in(&text)) {
+            return Err(TemplateError::SpecialFromContent);
+        }
+        Ok(vec![Segment { text, special: SpecialTokens::Parse }])
+    }
+
+    fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TemplateError> {
+        let content: u64 = messages.iter().map(|message| message.content.len() as u64).sum();
+        let fuel = BASE_FUEL + messages.len() as u64 * FUEL_A_MESSAGE + content / CONTENT_BYTES_A_STEP;
+        let environment = self.environment(fuel);
+        let conversation: Vec<Value> = messages
+            .iter()
+            .map(|message| context! { role => message.role.name(), content => message.content.as_str() })
+            .collect();
+        let variables = context! {
+            messages => conversation,
+            bos_token => self.bos_token.as_str(),
+            eos_token => self.eos_token.as_str(),
+            add_generation_prompt => add_generation_prompt,
+        };
+        let template = environment.template_from_str(&self.source);
+        template.and_then(|template| template.render(variables)).map_err(|error| failure(&error, fuel))
+    }
+
+    fn environment(&self, fuel: u64) -> Environment<'_> {
+        let mut environment = Environment::new();
+        // As transformers sets Jinja up.
+        if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+            environment.set_syntax(syntax);
+        }
+        environment.set_fuel(Some(fuel));
+        environment.set_recursion_limit(MAX_RECURSION);
+        environment.set_unknown_method_callback(call_method);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
+        });
+        environment
+    }
+}
+
+/// Python's string, list and dict methods. `str.format` is left out: a width in it makes a text of any length.
+fn call_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, minijinja::Error> {
+    if value.kind() == ValueKind::String && method == "format" {
+        return Err(minijinja::Error::from(ErrorKind::UnknownMethod));
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// Marks that stand for what messages say.
+struct Marks {
+    /// In neither the template nor any message. No case, no spaces, not removed by any sane filter.
+    open: String,
+}
+
+const MARK_CLOSE: char = '\u{F8FE}';
+
+impl Marks {
+    fn new(source: &str, messages: &[Message]) -> Self {
+        let taken = |mark: &str| {
+            source.contains(mark) || messages.iter().any(|message| message.content.contains(mark))
+        };
+        let mut open = String::from('\u{F8FF}');
+        // Ends: each round is longer, and a text holds no mark longer than itself.
+        while taken(&open) {
+            open.push('\u{F8FF}');
+        }
+        open.push('\u{F8FD}');
+        Self { open }
+    }
+
+    /// The message with a mark for its text; the spaces around stay, as templates trim them.
+    fn mark(&self, index: usize, message: &Message) -> Message {
+        let core = message.content.trim();
+        let mut content = String::new();
+        if !core.is_empty() {
+            let (before, after) = around(&message.content);
+            content = format!("{before}{}{index}{MARK_CLOSE}{after}", self.open);
+        }
+        Message { role: message.role, content }
+    }
+
+    /// Cuts a marked text at the marks and fills them in; also says which messages were seen.
+    fn cut(&self, text: &str, messages: &[Message]) -> (Vec<Segment>, Vec<bool>) {
+        let mut seen: Vec<bool> = messages.iter().map(|message| message.content.trim().is_empty()).collect();
+        let mut segments = Vec::new();
+        let mut add = |text: &str, special| segments.push(Segment { text: text.to_owned(), special });
+        let mut parts = text.split(self.open.as_str());
+        add(parts.next().unwrap_or_default(), SpecialTokens::Parse);
+        for part in parts {
+            let (index, after) = part.split_once(MARK_CLOSE).unwrap_or((part, ""));
+            if let Some((index, message)) =
+                index.parse().ok().and_then(|at: usize| Some((at, messages.get(at)?)))
+            {
+                seen[index] = true;
+                add(message.content.trim(), SpecialTokens::AsText);
+            }
+            add(after, SpecialTokens::Parse);
+        }
+        (segments, seen)
+    }
+}
+
+/// The spaces before and after a text that is not only spaces.
+fn around(text: &str) -> (&str, &str) {
+    let before = text.len() - text.trim_start().len();
+    (&text[..before], &text[text.trim_end().len()..])
+}
+
+fn check_conversation(messages: &[Message], add_generation_prompt: bool) -> Result<(), TemplateError> {
+    within("the number of messages", messages.len(), MAX_MESSAGES)?;
+    let content = messages.iter().map(|message| message.content.len()).sum();
+    within("the length of all messages in bytes", content, MAX_CONTENT_BYTES)?;
+    let mut due = "system or user";
+    for (index, message) in messages.iter().enumerate() {
+        let next = match (message.role, due) {
+            (Role::System, "system or user") => "user",
+            (Role::User, "system or user" | "user") => "assistant",
+            (Role::Assistant, "assistant") => "user",
+            (role, expected) => return Err(TemplateError::RoleOrder { index, found: role.name(), expected }),
+        };
+        due = next;
+    }
+    match messages.last() {
+        None => Err(TemplateError::NoMessages),
+        Some(Message { role: Role::System, .. }) => Err(TemplateError::NoMessages),
+        Some(Message { role: Role::Assistant, .. }) if add_generation_prompt => {
+            let index = messages.len() - 1;
+            Err(TemplateError::RoleOrder { index, found: "assistant", expected: "user, before an answer," })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn within(what: &'static str, size: usize, limit: usize) -> Result<(), TemplateError> {
+    if size > limit { Err(TemplateError::TooLarge { what, size, limit }) } else { Ok(()) }
+}
+
+fn failure(error: &minijinja::Error, fuel: u64) -> TemplateError {
+    let detail = detail_of(error);
+    if let Some((_, raised)) = detail.split_once(RAISED) {
+        return TemplateError::Raised(raised.to_owned());
+    }
+    match error.kind() {
+        ErrorKind::OutOfFuel => TemplateError::OutOfFuel { fuel },
+        _ => TemplateError::Failed { line: error.line().unwrap_or(0), detail },
+    }
+}
+
+fn detail_of(error: &minijinja::Error) -> String {
+    match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None => error.kind().to_string(),
+    }
+}
+
+impl Tokenizer {
+    /// This tokenizer with the roles that a `tokenizer_config.json` gives: beginning and end of text, and whether a
+    /// prompt begins with one.
+    pub fn with_config(self, config: &TokenizerConfig, name: &str) -> Result<Self, TokenizerError> {
+        let id = |field: &str, piece: &Option<String>| match piece {
+            None => Ok(None),
+            Some(piece) => match self.id_of(piece).filter(|id| self.is_special(*id)) {
+                Some(id) => Ok(Some(id)),
+                None => Err(TokenizerError::Invalid {
+                    name: name.to_owned(),
+                    field: field.to_owned(),
+                    detail: format!("{piece:?} is not a special token of the tokenizer"),
+                }),
+            },
+        };
+        let (bos, eos) = (id("bos_token", &config.bos_token)?, id("eos_token", &config.eos_token)?);
+        Ok(self.with_roles(bos, eos, config.add_bos_token))
+    }
+}

@@ -1,0 +1,193 @@
+//! The tokenizer arrays of a GGUF file, read into [`Parts`].
+//!
+//! SentencePiece files carry scores and no merges. The merges are derived as transformers' `generate_merges` does:
+//! every cut of a piece into two pieces of the vocabulary, best score first, then the longer left part first.
+
+use std::collections::HashMap;
+
+use super::json::{byte_piece, split_merge};
+use super::{
+    ALWAYS_SPECIAL, Kind, MAX_MERGES, MAX_PIECE_BYTES, MAX_VOCABULARY, Parts, Piece, SpecialIds, invalid,
+    within,
+};
+use crate::TokenizerError;
+
+/// What a GGUF file says of its tokenizer (`tokenizer.ggml.*`, model `llama`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Vocabulary {
+    /// Used in errors: the file.
+    pub name: String,
+    /// Pieces by id (`tokens`).
+    pub tokens: Vec<String>,
+    /// Priority of each piece, higher merges first (`scores`). Needed where there are no merges.
+    pub scores: Option<Vec<f32>>,
+    /// Two pieces with a space between, best first (`merges`). Derived from the scores where missing.
+    pub merges: Option<Vec<String>>,
+    /// ggml's numbers by id (`token_type`), see [`TokenType`]. All normal where empty.
+    pub token_types: Vec<i32>,
+    /// Beginning of text (`bos_token_id`).
+    pub bos: Option<u32>,
+    /// End of text (`eos_token_id`).
+    pub eos: Option<u32>,
+    /// Unknown character (`unknown_token_id`).
+    pub unk: Option<u32>,
+    /// Padding (`padding_token_id`).
+    pub pad: Option<u32>,
+    /// A prompt begins with `bos` (`add_bos_token`).
+    pub add_bos: bool,
+    /// A text gets a space before it (`add_space_prefix`); Gemma says no.
+    pub add_space_prefix: bool,
+}
+
+/// ggml's kinds of token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum TokenType {
+    /// A piece of text.
+    Normal = 1,
+    /// The unknown character.
+    Unknown = 2,
+    /// Never text.
+    Control = 3,
+    /// Text that is always one token.
+    UserDefined = 4,
+    /// Never made by merging.
+    Unused = 5,
+    /// One byte, `<0x00>` to `<0xFF>`.
+    Byte = 6,
+}
+
+impl TokenType {
+    /// The type with ggml's number.
+    pub fn from_number(number: i32) -> Option<Self> {
+        [Self::Normal, Self::Unknown, Self::Control, Self::UserDefined, Self::Unused, Self::Byte]
+            .into_iter()
+            .find(|kind| *kind as i32 == number)
+    }
+}
+
+pub(super) fn read(vocabulary: Vocabulary) -> Result<Parts, TokenizerError> {
+    let name = &vocabulary.name;
+    let count = vocabulary.tokens.len();
+    within(name, "the vocabulary's largest id plus one", count, MAX_VOCABULARY)?;
+    let types = vocabulary.token_types.len();
+    if types != 0 && types != count {
+        return Err(invalid(name, "token_type", format!("{types} types for {count} tokens")));
+    }
+    for (field, id) in [
+        ("bos_token_id", vocabulary.bos),
+        ("eos_token_id", vocabulary.eos),
+        ("unknown_token_id", vocabulary.unk),
+        ("padding_token_id", vocabulary.pad),
+    ] {
+        if let Some(id) = id.filter(|id| *id as usize >= count) {
+            return Err(invalid(name, field, format!("{id} is outside the vocabulary of {count}")));
+        }
+    }
+    let pieces = read_pieces(&vocabulary)?;
+    let merges = match &vocabulary.merges {
+        Some(lines) => read_merges(lines, name)?,
+        None => derive_merges(&vocabulary, &pieces)?,
+    };
+    let has_bytes = pieces.iter().any(|piece| matches!(piece.kind, Kind::Byte(_)));
+    let unknown = vocabulary.unk.or_else(|| {
+        let first = pieces.iter().position(|piece| piece.kind == Kind::Unknown);
+        first.map(|id| id as u32)
+    });
+    Ok(Parts {
+        pieces: pieces.into_iter().map(Some).collect(),
+        merges,
+        byte_fallback: has_bytes,
+        fuse_unknown: true,
+        escape_spaces: true,
+        space_prefix: vocabulary.add_space_prefix,
+        special: SpecialIds {
+            bos: vocabulary.bos,
+            eos: vocabulary.eos,
+            unknown,
+            pad: vocabulary.pad,
+            add_bos: vocabulary.add_bos,
+        },
+        name: vocabulary.name,
+    })
+}
+
+fn read_pieces(vocabulary: &Vocabulary) -> Result<Vec<Piece>, TokenizerError> {
+    let name = &vocabulary.name;
+    let roles = [vocabulary.bos, vocabulary.eos, vocabulary.pad];
+    let mut pieces = Vec::with_capacity(vocabulary.tokens.len());
+    for (id, text) in vocabulary.tokens.iter().enumerate() {
+        within(name, "the length of a piece in bytes", text.len(), MAX_PIECE_BYTES)?;
+        let number = vocabulary.token_types.get(id).copied().unwrap_or(TokenType::Normal as i32);
+        let kind = TokenType::from_number(number).ok_or_else(|| {
+            invalid(name, format!("token_type {id}"), format!("{number} is not a type (1 to 6)"))
+        })?;
+        let kind = match kind {
+            _ if vocabulary.unk == Some(id as u32) => Kind::Unknown,
+            _ if roles.contains(&Some(id as u32)) || ALWAYS_SPECIAL.contains(&text.as_str()) => Kind::Control,
+            TokenType::Normal => Kind::Normal,
+            TokenType::Unknown => Kind::Unknown,
+            TokenType::Control => Kind::Control,
+            TokenType::UserDefined => Kind::UserDefined,
+            TokenType::Unused => Kind::Unused,
+            TokenType::Byte => Kind::Byte(byte_piece(text).ok_or_else(|| {
+                let detail = format!("{text:?} is typed as a byte but is not <0x00> to <0xFF>");
+                invalid(name, format!("token {id}"), detail)
+            })?),
+        };
+        // User-defined pieces are written with the spaces they mean.
+        pieces.push(Piece::new(text, kind, kind != Kind::UserDefined));
+    }
+    Ok(pieces)
+}
+
+fn read_merges(lines: &[String], name: &str) -> Result<Vec<(String, String)>, TokenizerError> {
+    within(name, "the number of merges", lines.len(), MAX_MERGES)?;
+    let split = |(index, line): (usize, &String)| {
+        split_merge(line)
+            .ok_or_else(|| invalid(name, format!("merge {index}"), format!("{line:?} is not two pieces")))
+    };
+    lines.iter().enumerate().map(split).collect()
+}
+
+fn derive_merges(vocabulary: &Vocabulary, pieces: &[Piece]) -> Result<Vec<(String, String)>, TokenizerError> {
+    let name = &vocabulary.name;
+    let scores = vocabulary.scores.as_deref().unwrap_or_default();
+    if scores.len() != pieces.len() {
+        let detail = format!("{} scores for {} tokens, and there are no merges", scores.len(), pieces.len());
+        return Err(invalid(name, "scores", detail));
+    }
+    if let Some(id) = scores.iter().position(|score| score.is_nan()) {
+        return Err(invalid(name, format!("score {id}"), "not a number"));
+    }
+    let mergeable = |piece: &Piece| piece.kind == Kind::Normal;
+    let ids: HashMap<&str, usize> = pieces
+        .iter()
+        .enumerate()
+        .filter(|(_, piece)| mergeable(piece))
+        .map(|(id, piece)| (&*piece.text, id))
+        .collect();
+    let mut merges = Vec::new();
+    for (id, piece) in pieces.iter().enumerate().filter(|(_, piece)| mergeable(piece)) {
+        for (cut, _) in piece.text.char_indices().skip(1) {
+            let (left, right) = piece.text.split_at(cut);
+            if let (Some(left_id), Some(right_id)) = (ids.get(left), ids.get(right)) {
+                merges.push((id, *left_id, *right_id));
+            }
+        }
+        within(name, "the number of merges", merges.len(), MAX_MERGES)?;
+    }
+    let characters = |id: usize| pieces[id].text.chars().count();
+    merges.sort_by_cached_key(|&(whole, left, right)| {
+        let score = std::cmp::Reverse(ordered(scores[whole]));
+        (score, std::cmp::Reverse((characters(left), characters(right))), whole, left, right)
+    });
+    let text = |id: usize| pieces[id].text.to_string();
+    Ok(merges.into_iter().map(|(_, left, right)| (text(left), text(right))).collect())
+}
+
+/// An integer that sorts as the number does.
+fn ordered(score: f32) -> i32 {
+    let bits = (score + 0.0).to_bits() as i32;
+    bits ^ ((bits >> 31) as u32 >> 1) as i32
+}
