@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+pub mod gguf;
 mod names;
 mod open;
 mod safetensors;
@@ -17,6 +18,7 @@ use gemma_hal::Weight;
 use crate::{Config, Weights};
 
 pub use error::CheckpointError;
+pub use gguf::GgufVocabulary;
 pub use safetensors::{MAX_HEADER_BYTES, MAX_SHARDS};
 
 pub(crate) mod tensors {
@@ -75,6 +77,8 @@ pub enum TokenizerSource {
         /// chat_template.jinja, where there is one.
         template: Option<PathBuf>,
     },
+    /// Lists inside of a GGUF file.
+    Gguf(Box<GgufVocabulary>),
 }
 
 impl TokenizerSource {
@@ -144,7 +148,7 @@ impl Checkpoint {
 
 /// A tensor that a format's reader found, before anyone asked for it.
 #[derive(Debug)]
-struct FoundTensor {
+pub(crate) struct FoundTensor {
     name: String,
     bytes: u64,
     weight: Result<Weight, Unusable>,
@@ -152,7 +156,7 @@ struct FoundTensor {
 
 /// Why a tensor cannot be a [`Weight`]; an error only when the model needs it.
 #[derive(Clone, Debug)]
-enum Unusable {
+pub(crate) enum Unusable {
     Type(String),
     Place(String),
 }

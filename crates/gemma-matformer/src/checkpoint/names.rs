@@ -83,6 +83,11 @@ pub(crate) const LAYER: [Name; 24] = [
 /// What a layer that shares keys and values does not need.
 pub(crate) const KV: [Name; 3] = [K, K_NORM, V];
 
+/// Whether the tensor is a norm, a scale or AltUp coefficients, which are used as f32 whatever the file has.
+pub(crate) fn is_small(canonical: &str) -> bool {
+    ["norm.weight", "_coefs.weight", "correct_output_scale"].iter().any(|end| canonical.ends_with(end))
+}
+
 /// `layers.{layer}.{name}`.
 pub(crate) fn in_layer(layer: usize, name: &Name) -> String {
     format!("layers.{layer}.{}", name.canonical)

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gemma_hal::Weight;
+use gemma_hal::{Storage, Weight};
 use serde_json::{Map, Value};
 
 use super::file::{MappedFile, io_error, read_text};
+use super::gguf::{self, Gguf};
 use super::tensors::{ALTUP_PROJECTIONS, ALTUP_UNEMBED, EMBED, KV, LAYER, MODEL, PLE_TABLE, in_stack};
 use super::{
     Checkpoint, CheckpointError, FoundTensor, SkipReason, Skipped, TokenizerSource, Unusable, safetensors,
@@ -35,6 +36,9 @@ impl Checkpoint {
             return open_shards(&path);
         }
         let file = MappedFile::open(&path)?;
+        if gguf::looks_like(file.storage.bytes()) || path.extension().is_some_and(|e| e == "gguf") {
+            return open_gguf(&file.storage.clone(), vec![file]);
+        }
         if safetensors::looks_like(file.storage.bytes())
             || path.extension().is_some_and(|e| e == "safetensors")
         {
@@ -42,6 +46,30 @@ impl Checkpoint {
         }
         Err(CheckpointError::UnknownFormat(path))
     }
+
+    /// Opens a GGUF file that is in memory already, such as one embedded in the program.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; [`CheckpointError::Tensor`] when the bytes are not aligned for their types.
+    pub fn from_gguf_storage(storage: &Storage) -> Result<Self, CheckpointError> {
+        open_gguf(storage, Vec::new())
+    }
+}
+
+fn open_gguf(storage: &Storage, files: Vec<MappedFile>) -> Result<Checkpoint, CheckpointError> {
+    let gguf = Gguf::parse(storage)?;
+    let config = gguf.config()?;
+    let tokenizer = gguf.vocabulary()?.map(|vocabulary| TokenizerSource::Gguf(Box::new(vocabulary)));
+    let mut found = gguf.found();
+    // llama.cpp pads the PLE table with rows of zeros, which the model must not use.
+    for tensor in found.iter_mut().filter(|tensor| tensor.name == PLE_TABLE.canonical) {
+        if let Some(table) =
+            tensor.weight.as_ref().ok().and_then(|w| w.rows_view(0, config.ple_vocabulary).ok())
+        {
+            tensor.weight = Ok(table);
+        }
+    }
+    assemble(config, tokenizer, found, storage.name(), files)
 }
 
 /// The file that stands for the model in a folder.
@@ -85,7 +113,8 @@ fn files_ending(folder: &Path, ending: &str) -> Result<Vec<PathBuf>, CheckpointE
 fn open_safetensors(file: MappedFile) -> Result<Checkpoint, CheckpointError> {
     let found = safetensors::directory(&file.storage)?;
     let (config, tokenizer) = read_beside(&file.path)?;
-    assemble(config, tokenizer, found, vec![file])
+    let name = file.path.display().to_string();
+    assemble(config, tokenizer, found, &name, vec![file])
 }
 
 fn open_shards(index: &Path) -> Result<Checkpoint, CheckpointError> {
@@ -104,7 +133,7 @@ fn open_shards(index: &Path) -> Result<Checkpoint, CheckpointError> {
         found.extend(directory);
     }
     let (config, tokenizer) = read_beside(index)?;
-    assemble(config, tokenizer, found, files)
+    assemble(config, tokenizer, found, &index.display().to_string(), files)
 }
 
 /// The configuration and the tokenizer in the folder of `weights`.
@@ -139,17 +168,17 @@ fn add_generation_ends(config: &mut Config, path: &Path) -> Result<(), Checkpoin
 }
 
 /// Sorts found tensors into those the model uses, by canonical name, and those it does not.
-pub(super) fn assemble(
+fn assemble(
     config: Config,
     tokenizer: Option<TokenizerSource>,
     found: Vec<FoundTensor>,
+    name: &str,
     files: Vec<MappedFile>,
 ) -> Result<Checkpoint, CheckpointError> {
     let prefix = PREFIXES
         .into_iter()
         .find(|prefix| found.iter().any(|t| t.name.strip_prefix(prefix) == Some(EMBED.canonical)))
         .unwrap_or("");
-    let name = files.first().map_or_else(|| "embedded".to_owned(), |file| file.path.display().to_string());
     let (mut tensors, mut skipped) = (BTreeMap::new(), Vec::new());
     for tensor in found {
         match tensor
@@ -160,7 +189,11 @@ pub(super) fn assemble(
         {
             Ok(()) => {
                 let canonical = tensor.name[prefix.len()..].to_owned();
-                tensors.insert(canonical, usable(tensor, &name)?);
+                let (file, twice) = (name.to_owned(), tensor.name.clone());
+                if tensors.insert(canonical, usable(tensor, name)?).is_some() {
+                    let problem = "is there twice".to_owned();
+                    return Err(CheckpointError::Tensor { file, tensor: twice, problem });
+                }
             }
             Err(reason) => {
                 let reason = if reason == SkipReason::Unknown { outside(&tensor.name) } else { reason };
@@ -174,7 +207,7 @@ pub(super) fn assemble(
             file.advise_random(table);
         }
     }
-    Ok(Checkpoint { config, tensors, skipped, tokenizer, files, name })
+    Ok(Checkpoint { config, tensors, skipped, tokenizer, files, name: name.to_owned() })
 }
 
 /// Whether the text model uses the tensor of this canonical name, or why not.

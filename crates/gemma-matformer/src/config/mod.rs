@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn the_multiplier_is_the_normal_quantile() {
         let config = Config::e2b();
-        assert_eq!(config.sparsity_multiplier(0), Some(1.644_853_6));
+        assert_eq!(config.sparsity_multiplier(0), Some(1.644_853_5));
         assert_eq!(config.sparsity_multiplier(10), None);
         for probability in [0.01, 0.3, 0.5, 0.8, 0.999] {
             assert!((normal_probability(normal_quantile(probability)) - probability).abs() < 1e-14);
