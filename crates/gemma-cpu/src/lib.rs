@@ -1,4 +1,9 @@
-//! CPU backend.
+//! The CPU backend of the Gemma 3n engine: a plain reference, SIMD kernels, and the threads they run on.
+//!
+//! [`CpuDevice`] is the one to run; [`reference::ReferenceDevice`] is the one to believe. Weights are used where they
+//! lie, in whatever type the file has; nothing here knows a model or a file format.
+
+pub mod bandwidth;
+pub mod pool;
 pub mod reference;
-/// placeholder until merged
-pub struct CpuDevice;
+pub mod simd;

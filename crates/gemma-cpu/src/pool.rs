@@ -1,0 +1,371 @@
+//! A thread pool for short parallel regions: a decode step has hundreds, each a few microseconds to milliseconds.
+//!
+//! The caller is thread 0, so one thread means no synchronisation at all. Free threads take the next range of the
+//! work; kernels compute each output on one thread in one order, so results are the same for every thread count.
+//! A pool never runs more threads than it was made with, even when regions are nested.
+
+mod gate;
+mod topology;
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::ops::Range;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use gate::Gate;
+pub use topology::default_threads;
+
+/// Ranges handed out for each thread by [`Pool::for_ranges`]: enough for a fast core to help a slow one.
+const RANGES_PER_THREAD: usize = 8;
+
+/// Threads that run parallel regions together with the caller.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// One region at a time; callers from other threads queue here.
+    region: Mutex<()>,
+}
+
+/// Why a pool could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// A pool needs at least the caller's thread.
+    #[error("a thread pool needs at least 1 thread")]
+    NoThreads,
+    /// More than [`Pool::MAX_THREADS`].
+    #[error("{0} threads asked for; at most {max} are supported", max = Pool::MAX_THREADS)]
+    TooMany(usize),
+    /// The operating system refused a thread.
+    #[error("cannot start worker thread {index}: {source}; ask for fewer threads")]
+    Spawn {
+        /// Number of the worker, from 1.
+        index: usize,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
+
+struct Shared {
+    gate: Gate,
+    threads: usize,
+    closing: AtomicBool,
+    /// The current region's function. Written by the caller while no round is open, read by workers inside a round.
+    job: UnsafeCell<Option<&'static Job<'static>>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `job` is the only field that is not `Sync` by itself. It is written under `Pool::region` before a round is
+// opened and read by workers only between `wait_for_round` and `finish` of that round, which the gate orders.
+unsafe impl Sync for Shared {}
+// SAFETY: the reference in `job` is to a `Sync` function, which may be called from any thread.
+unsafe impl Send for Shared {}
+
+thread_local! {
+    /// Whether this thread is inside a region, where another region runs on this thread alone.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Pool {
+    /// More threads than any machine this is for; a guard against a mistyped option.
+    pub const MAX_THREADS: usize = 1024;
+
+    /// Starts `threads − 1` workers; the caller of [`Pool::run`] is the remaining thread.
+    ///
+    /// # Errors
+    /// [`PoolError`] for a count of 0 or beyond [`Pool::MAX_THREADS`], or when a thread cannot be started.
+    pub fn new(threads: usize) -> Result<Self, PoolError> {
+        if threads == 0 {
+            return Err(PoolError::NoThreads);
+        }
+        if threads > Self::MAX_THREADS {
+            return Err(PoolError::TooMany(threads));
+        }
+        let shared = Arc::new(Shared {
+            gate: Gate::default(),
+            threads,
+            closing: AtomicBool::new(false),
+            job: UnsafeCell::new(None),
+            panic: Mutex::new(None),
+        });
+        // Workers join the pool one by one, so that dropping it stops those already started when one fails.
+        let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1), region: Mutex::new(()) };
+        for index in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let worker = thread::Builder::new()
+                .name(format!("gemma-cpu-{index}"))
+                .spawn(move || shared.work(index))
+                .map_err(|source| PoolError::Spawn { index, source })?;
+            pool.workers.push(worker);
+        }
+        Ok(pool)
+    }
+
+    /// Threads that take part in a region, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.shared.threads
+    }
+
+    /// Calls `job(thread_index, threads)` once on every thread and returns when all calls have.
+    ///
+    /// Inside a region (a nested call) it is called once, as `job(0, 1)`, on the current thread.
+    ///
+    /// # Panics
+    /// With the panic of a call, after all others have returned.
+    pub fn run(&self, job: impl Fn(usize, usize) + Sync) {
+        if self.workers.is_empty() || INSIDE.get() {
+            return job(0, 1);
+        }
+        let _region = lock(&self.region);
+        self.publish(&job);
+        self.shared.gate.open(self.workers.len());
+        INSIDE.set(true);
+        let own = panic::catch_unwind(AssertUnwindSafe(|| job(0, self.threads())));
+        INSIDE.set(false);
+        self.shared.gate.wait_until_finished();
+        let theirs = lock(&self.shared.panic).take();
+        if let Some(payload) = own.err().or(theirs) {
+            panic::resume_unwind(payload);
+        }
+    }
+
+    /// Calls `job` with ranges that together are `0..total`, each beginning on a multiple of `align`.
+    ///
+    /// Free threads take the next range, so which thread gets which range varies; `job` must compute the same for an
+    /// index whatever range it comes in. A total of one range runs on the caller's thread alone.
+    ///
+    /// # Panics
+    /// When `align` is 0, or with a panic of `job`.
+    pub fn for_ranges(&self, total: usize, align: usize, job: impl Fn(Range<usize>) + Sync) {
+        let size = total.div_ceil(self.threads() * RANGES_PER_THREAD).next_multiple_of(align);
+        self.for_ranges_of(total, size, job);
+    }
+
+    /// [`Pool::for_ranges`] with ranges of exactly `size` indices, but for the last.
+    ///
+    /// # Panics
+    /// When `size` is 0 and `total` is not, or with a panic of `job`.
+    pub fn for_ranges_of(&self, total: usize, size: usize, job: impl Fn(Range<usize>) + Sync) {
+        if total <= size || self.threads() == 1 {
+            if total > 0 {
+                job(0..total);
+            }
+            return;
+        }
+        let ranges = total.div_ceil(size);
+        let next = AtomicUsize::new(0);
+        self.run(|_, _| {
+            loop {
+                // Only the counter is shared here; the gate orders everything else.
+                let range = next.fetch_add(1, Ordering::Relaxed);
+                if range >= ranges {
+                    return;
+                }
+                job(range * size..total.min((range + 1) * size));
+            }
+        });
+    }
+
+    /// Calls `job(index, chunk)` for each chunk of `size` values of `values` (the last may be shorter).
+    ///
+    /// # Panics
+    /// When `size` is 0, or with a panic of `job`.
+    pub fn for_chunks_mut<T: Send>(
+        &self,
+        values: &mut [T],
+        size: usize,
+        job: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        struct Start<T>(*mut T);
+        // SAFETY: each thread makes references to its own chunks only, and `T: Send` lets another thread use them.
+        unsafe impl<T: Send> Sync for Start<T> {}
+        assert!(size > 0, "chunks of 0 values");
+        let total = values.len();
+        let start = Start(values.as_mut_ptr());
+        let start = &start;
+        self.for_ranges(total.div_ceil(size), 1, |chunks| {
+            for index in chunks {
+                let first = index * size;
+                let length = size.min(total - first);
+                // SAFETY: `first + length <= total`, so the chunk lies in `values`, which is borrowed for the whole
+                // region; `for_ranges` hands out each index once, so no other reference to the chunk exists.
+                let chunk = unsafe { std::slice::from_raw_parts_mut(start.0.add(first), length) };
+                job(index, chunk);
+            }
+        });
+    }
+
+    fn publish(&self, job: &Job<'_>) {
+        // SAFETY: only the lifetime changes. Workers use the reference between the opening of the round and their
+        // `finish`, and `run` does not return or unwind before all of them have finished.
+        let job = unsafe { std::mem::transmute::<&Job<'_>, &'static Job<'static>>(job) };
+        // SAFETY: the caller holds `region` and no round is open, so no worker reads the cell.
+        unsafe { *self.shared.job.get() = Some(job) };
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // The gate orders this store before the workers' load, as it does for `job`.
+        self.shared.closing.store(true, Ordering::Relaxed);
+        self.shared.gate.open(self.workers.len());
+        for worker in self.workers.drain(..) {
+            // A worker cannot panic outside of `catch_unwind`; if it did, there is nothing left to do here.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({} threads)", self.threads())
+    }
+}
+
+impl Shared {
+    /// A worker's life.
+    fn work(&self, index: usize) {
+        INSIDE.set(true);
+        let mut round = 0;
+        loop {
+            round = self.gate.wait_for_round(round);
+            if self.closing.load(Ordering::Relaxed) {
+                return;
+            }
+            // SAFETY: a round is open and this worker has not finished it, so the caller does not write the cell and
+            // the function it published is alive.
+            let job = unsafe { *self.job.get() };
+            if let Some(job) = job
+                && let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| job(index, self.threads)))
+            {
+                lock(&self.panic).get_or_insert(payload);
+            }
+            self.gate.finish();
+        }
+    }
+}
+
+/// Locks a mutex whose data is whole at every moment, so that an earlier panic does not matter.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_thread_is_called_once_in_each_region() {
+        for threads in [1, 2, 3, 5] {
+            let pool = Pool::new(threads).unwrap();
+            for _ in 0..200 {
+                let calls: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(|index, count| {
+                    assert_eq!(count, threads);
+                    calls[index].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 1), "{threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_cover_everything_once_and_start_aligned() {
+        let pool = Pool::new(3).unwrap();
+        for total in [0, 1, 3, 4, 5, 31, 1000] {
+            for align in [1, 4, 32] {
+                let seen: Vec<AtomicUsize> = (0..total).map(|_| AtomicUsize::new(0)).collect();
+                pool.for_ranges(total, align, |range| {
+                    assert!(range.start.is_multiple_of(align));
+                    for index in range {
+                        seen[index].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1), "{total} by {align}");
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_are_disjoint_and_writable() {
+        let pool = Pool::new(2).unwrap();
+        let mut values = vec![0; 103];
+        pool.for_chunks_mut(&mut values, 10, |index, chunk| chunk.fill(index));
+        assert!(values.iter().enumerate().all(|(i, value)| *value == i / 10));
+    }
+
+    #[test]
+    fn a_panic_on_any_thread_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(3).unwrap();
+        for bad in 0..3 {
+            let result = panic::catch_unwind(AssertUnwindSafe(|| {
+                pool.run(|index, _| assert!(index != bad, "thread {bad} fails"));
+            }));
+            let payload = result.unwrap_err();
+            assert_eq!(payload.downcast_ref::<String>().unwrap(), &format!("thread {bad} fails"));
+            let calls = AtomicUsize::new(0);
+            pool.run(|_, _| {
+                calls.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(calls.into_inner(), 3);
+        }
+    }
+
+    #[test]
+    fn a_nested_region_runs_on_its_own_thread() {
+        let pool = Pool::new(2).unwrap();
+        let calls = AtomicUsize::new(0);
+        pool.run(|_, _| {
+            pool.run(|index, threads| {
+                assert_eq!((index, threads), (0, 1));
+                calls.fetch_add(1, Ordering::Relaxed);
+            });
+        });
+        assert_eq!(calls.into_inner(), 2);
+    }
+
+    #[test]
+    fn callers_on_several_threads_take_turns() {
+        let pool = Pool::new(2).unwrap();
+        let inside = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        pool.run(|_, _| {
+                            assert!(inside.fetch_add(1, Ordering::SeqCst) < 2);
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                        });
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_worker_that_fell_asleep_wakes_up() {
+        let pool = Pool::new(2).unwrap();
+        for _ in 0..3 {
+            // Long enough for the worker to stop spinning; the test holds either way.
+            let asleep = std::time::Instant::now();
+            while asleep.elapsed() < std::time::Duration::from_millis(5) {
+                thread::yield_now();
+            }
+            let calls = AtomicUsize::new(0);
+            pool.run(|_, _| {
+                calls.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(calls.into_inner(), 2);
+        }
+    }
+
+    #[test]
+    fn impossible_counts_are_refused() {
+        assert!(matches!(Pool::new(0), Err(PoolError::NoThreads)));
+        assert!(matches!(Pool::new(Pool::MAX_THREADS + 1), Err(PoolError::TooMany(_))));
+    }
+}

@@ -1,0 +1,437 @@
+//! Linear layers: `output[t][r] = Σ_c weight[r][c] · input[t][c]`, over weights as they are stored.
+//!
+//! Few inputs (decode): a tile of rows is decoded in registers as it streams by. Many inputs (prefill): a panel of
+//! rows is decoded into scratch memory once and used for all of them. Both sum in the same order, so an output does
+//! not depend on how many inputs there are, nor on the number of threads.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use gemma_hal::block::BLOCK;
+use gemma_hal::{DType, Weight};
+
+use super::format::{self, Format};
+use super::lanes::Simd;
+use super::shared::Shared;
+use super::tile::{self, Chunk, DEPTH, ROWS};
+use super::{Isa, Kernel};
+use crate::pool::Pool;
+
+/// Inputs up to which decoding in registers, once for each tile of inputs, beats decoding into scratch memory.
+const DIRECT_INPUTS: usize = 6;
+
+/// Rows decoded together into scratch memory: 64 KiB, which fits the second-level cache beside the inputs.
+const PANEL_ROWS: usize = 16;
+
+/// Multiplications below which waking the other threads costs more than it saves.
+const SERIAL_WORK: usize = 1 << 15;
+
+/// Bytes of a row to ask the memory for in advance.
+const PREFETCH: usize = 1024;
+
+/// A weight and where its results go.
+#[derive(Debug)]
+pub struct Output<'a> {
+    weight: &'a Weight,
+    values: &'a mut [f32],
+    stride: usize,
+}
+
+impl<'a> Output<'a> {
+    /// Results of `weight` as a dense matrix `[inputs, weight.rows()]`.
+    pub fn new(weight: &'a Weight, values: &'a mut [f32]) -> Self {
+        let stride = weight.rows();
+        Self { weight, values, stride }
+    }
+
+    /// Results whose rows begin `stride` values apart; what lies between is left alone.
+    pub fn with_stride(weight: &'a Weight, values: &'a mut [f32], stride: usize) -> Self {
+        Self { weight, values, stride }
+    }
+}
+
+/// `output = input · weightᵀ` for an input `[n, columns]` and an output `[n, rows]`, both dense.
+///
+/// # Panics
+/// When a slice does not have exactly that size.
+pub fn linear(isa: Isa, pool: &Pool, weight: &Weight, input: &[f32], n: usize, output: &mut [f32]) {
+    assert_eq!(output.len(), n * weight.rows(), "output of {n} inputs and {} rows", weight.rows());
+    linear_many(isa, pool, &mut [Output::new(weight, output)], input, n);
+}
+
+/// Several weights that share one input, as one parallel region.
+///
+/// # Panics
+/// When the weights have no columns or differ in them, when the input is not `[n, columns]`, or when an output is too short.
+pub fn linear_many(isa: Isa, pool: &Pool, outputs: &mut [Output<'_>], input: &[f32], n: usize) {
+    let Some(columns) = outputs.first().map(|output| output.weight.columns()) else { return };
+    assert_eq!(input.len(), n * columns, "input of {n} times {columns} values");
+    assert!(columns > 0, "weights without columns");
+    if n == 0 {
+        return;
+    }
+    let mut work = 0;
+    for output in outputs.iter() {
+        let rows = output.weight.rows();
+        assert_eq!(output.weight.columns(), columns, "weights that share an input");
+        assert!(output.stride >= rows, "stride {} of {rows} rows", output.stride);
+        assert!(rows == 0 || output.values.len() >= (n - 1) * output.stride + rows, "output of {n} inputs");
+        work += rows * columns * n;
+    }
+    let parts: Vec<Part<'_>> = outputs
+        .iter_mut()
+        .map(|output| Part {
+            matrix: Matrix::of(output.weight, None),
+            target: Target { values: Shared::new(output.values), stride: output.stride },
+            rows: output.weight.rows(),
+        })
+        .collect();
+    run(isa, pool, &parts, input, columns, work);
+}
+
+/// [`linear`] for one input and the rows listed in `rows` only: `output[i]` is row `rows[i]` times the input.
+///
+/// # Panics
+/// When the sizes of the slices do not fit, or a row does not exist.
+pub fn linear_rows(isa: Isa, pool: &Pool, weight: &Weight, rows: &[u32], input: &[f32], output: &mut [f32]) {
+    assert_eq!(output.len(), rows.len(), "one output a row");
+    assert_eq!(input.len(), weight.columns(), "one input");
+    assert!(weight.columns() > 0, "weights without columns");
+    assert!(rows.iter().all(|row| (*row as usize) < weight.rows()), "rows of the weight");
+    let part = Part {
+        matrix: Matrix::of(weight, Some(rows)),
+        target: Target { values: Shared::new(output), stride: rows.len() },
+        rows: rows.len(),
+    };
+    run(isa, pool, &[part], input, weight.columns(), rows.len() * weight.columns());
+}
+
+/// A weight's bytes, or a choice of its rows.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    dtype: DType,
+    bytes: &'a [u8],
+    stride: usize,
+    row_bytes: usize,
+    columns: usize,
+    choice: Option<&'a [u32]>,
+}
+
+impl<'a> Matrix<'a> {
+    fn of(weight: &'a Weight, choice: Option<&'a [u32]>) -> Self {
+        Self {
+            dtype: weight.dtype(),
+            bytes: weight.span(),
+            stride: weight.row_stride(),
+            row_bytes: weight.row_bytes(),
+            columns: weight.columns(),
+            choice,
+        }
+    }
+
+    #[inline(always)]
+    fn row(&self, row: usize) -> &'a [u8] {
+        let row = self.choice.map_or(row, |choice| choice[row] as usize);
+        &self.bytes[row * self.stride..][..self.row_bytes]
+    }
+}
+
+/// One weight of a region.
+struct Part<'a> {
+    matrix: Matrix<'a>,
+    target: Target<'a>,
+    rows: usize,
+}
+
+thread_local! {
+    /// Inputs padded to whole chunks. Kept, so that a step of decode allocates nothing.
+    static PADDED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// A panel of decoded rows, on each thread.
+    static PANEL: RefCell<Vec<Chunk>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Pads the input if it needs to be, and runs all parts as one region.
+fn run(isa: Isa, pool: &Pool, parts: &[Part<'_>], input: &[f32], columns: usize, work: usize) {
+    if columns.is_multiple_of(BLOCK) {
+        run_chunks(isa, pool, parts, Inputs::new(input, columns / BLOCK), work);
+    } else {
+        PADDED.with_borrow_mut(|padded| {
+            let width = columns.next_multiple_of(BLOCK);
+            padded.clear();
+            padded.resize(input.len() / columns * width, 0.0);
+            for (padded, input) in padded.chunks_exact_mut(width).zip(input.chunks_exact(columns)) {
+                padded[..columns].copy_from_slice(input);
+            }
+            run_chunks(isa, pool, parts, Inputs::new(padded, width / BLOCK), work);
+        });
+    }
+}
+
+fn run_chunks(isa: Isa, pool: &Pool, parts: &[Part<'_>], inputs: Inputs<'_>, work: usize) {
+    // Rows of all parts in one count; each part starts on a whole panel.
+    let total: usize = parts.iter().map(|part| part.rows.next_multiple_of(PANEL_ROWS)).sum();
+    let region = |range: Range<usize>| {
+        let mut start = 0;
+        for part in parts {
+            let first = range.start.saturating_sub(start).min(part.rows);
+            let last = range.end.saturating_sub(start).min(part.rows);
+            start += part.rows.next_multiple_of(PANEL_ROWS);
+            if first < last {
+                run_rows(isa, part, first..last, inputs);
+            }
+        }
+    };
+    if work < SERIAL_WORK { region(0..total) } else { pool.for_ranges(total, PANEL_ROWS, region) }
+}
+
+fn run_rows(isa: Isa, part: &Part<'_>, rows: Range<usize>, inputs: Inputs<'_>) {
+    match part.matrix.dtype {
+        DType::F32 => run_format(isa, product::<format::F32>(part, rows, inputs)),
+        DType::F16 => run_format(isa, product::<format::F16>(part, rows, inputs)),
+        DType::BF16 => run_format(isa, product::<format::BF16>(part, rows, inputs)),
+        DType::Q8_0 => run_format(isa, product::<format::Q8_0>(part, rows, inputs)),
+        DType::Q4_0 => run_format(isa, product::<format::Q4_0>(part, rows, inputs)),
+    }
+}
+
+fn product<'a, F>(part: &Part<'a>, rows: Range<usize>, inputs: Inputs<'a>) -> Product<'a, F> {
+    Product { matrix: part.matrix, rows, inputs, target: part.target, format: PhantomData }
+}
+
+fn run_format<F: Format>(isa: Isa, product: Product<'_, F>) {
+    let whole_chunks = product.matrix.columns.is_multiple_of(BLOCK);
+    if whole_chunks && product.inputs.count() <= DIRECT_INPUTS {
+        isa.run(Direct(product));
+    } else {
+        PANEL.with_borrow_mut(|scratch| {
+            scratch.resize(PANEL_ROWS * DEPTH, [0.0; BLOCK]);
+            product.panels(isa, scratch);
+        });
+    }
+}
+
+/// Inputs in whole chunks.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    chunks: &'a [Chunk],
+    width: usize,
+}
+
+impl<'a> Inputs<'a> {
+    fn new(values: &'a [f32], width: usize) -> Self {
+        Self { chunks: values.as_chunks().0, width }
+    }
+
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.chunks.len() / self.width
+    }
+
+    /// Block `depth` of `T` inputs from `first` on.
+    #[inline(always)]
+    fn blocks<const T: usize>(&self, first: usize, depth: &Range<usize>) -> [&'a [Chunk]; T] {
+        let mut blocks: [&[Chunk]; T] = [&[]; T];
+        for (t, block) in blocks.iter_mut().enumerate() {
+            *block = &self.chunks[(first + t) * self.width..][depth.clone()];
+        }
+        blocks
+    }
+
+    /// The ranges of chunks that are summed in one go.
+    #[inline(always)]
+    fn depths(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let width = self.width;
+        (0..width).step_by(DEPTH).map(move |start| start..width.min(start + DEPTH))
+    }
+}
+
+/// Some rows of one weight times all inputs.
+struct Product<'a, F> {
+    matrix: Matrix<'a>,
+    rows: Range<usize>,
+    inputs: Inputs<'a>,
+    target: Target<'a>,
+    format: PhantomData<F>,
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    values: Shared<'a>,
+    stride: usize,
+}
+
+impl Target<'_> {
+    /// Sets (for the first block of columns) or adds to the outputs of one tile, of which `rows` rows count.
+    #[inline(always)]
+    fn emit<const T: usize>(
+        self,
+        first: bool,
+        row: usize,
+        rows: usize,
+        token: usize,
+        sums: &[[f32; ROWS]; T],
+    ) {
+        for (t, sums) in sums.iter().enumerate() {
+            let start = (token + t) * self.stride + row;
+            for (r, sum) in sums[..rows].iter().enumerate() {
+                if first { self.values.set(start + r, *sum) } else { self.values.add(start + r, *sum) }
+            }
+        }
+    }
+}
+
+/// Decodes rows in registers, for inputs of whole chunks.
+struct Direct<'a, F>(Product<'a, F>);
+
+impl<F: Format> Kernel for Direct<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let inputs = self.0.inputs.count();
+        for row in self.0.rows.clone().step_by(ROWS) {
+            let mut token = 0;
+            while token < inputs {
+                let left = inputs - token;
+                token += if S::TOKENS >= 4 && left >= 4 {
+                    self.tile::<S, 4>(simd, row, token)
+                } else if S::TOKENS >= 2 && left >= 2 {
+                    self.tile::<S, 2>(simd, row, token)
+                } else {
+                    self.tile::<S, 1>(simd, row, token)
+                };
+            }
+        }
+    }
+}
+
+impl<F: Format> Direct<'_, F> {
+    /// Returns the number of inputs it did.
+    #[inline(always)]
+    fn tile<S: Simd, const T: usize>(&self, simd: S, row: usize, token: usize) -> usize {
+        let product = &self.0;
+        let count = ROWS.min(product.rows.end - row);
+        let mut rows: [&[F::Chunk]; ROWS] = [&[]; ROWS];
+        for (r, chunks) in rows.iter_mut().enumerate() {
+            // Where fewer rows are left, the last one is computed again and not used.
+            *chunks = F::chunks(product.matrix.row(row + r.min(count - 1))).0;
+        }
+        for depth in product.inputs.depths() {
+            let mut sums = [[simd.zero(); T]; ROWS];
+            let inputs = product.inputs.blocks::<T>(token, &depth);
+            let mut block = rows;
+            for chunks in &mut block {
+                *chunks = &chunks[depth.clone()];
+            }
+            tile::accumulate::<S, F, T>(simd, &mut sums, block, inputs, PREFETCH);
+            product.target.emit(depth.start == 0, row, count, token, &tile::reduce(simd, &sums));
+        }
+        T
+    }
+}
+
+impl<F: Format> Product<'_, F> {
+    /// Decodes rows into scratch memory, a panel and a block of columns at a time.
+    fn panels(&self, isa: Isa, scratch: &mut [Chunk]) {
+        for first in self.rows.clone().step_by(PANEL_ROWS) {
+            let rows = first..self.rows.end.min(first + PANEL_ROWS);
+            for depth in self.inputs.depths() {
+                isa.run(DecodePanel { product: self, rows: &rows, depth: &depth, scratch });
+                isa.run(MultiplyPanel {
+                    inputs: self.inputs,
+                    target: self.target,
+                    rows: &rows,
+                    depth: &depth,
+                    scratch,
+                });
+            }
+        }
+    }
+}
+
+/// Fills the scratch memory with a block of columns of some rows.
+struct DecodePanel<'a, F> {
+    product: &'a Product<'a, F>,
+    rows: &'a Range<usize>,
+    depth: &'a Range<usize>,
+    scratch: &'a mut [Chunk],
+}
+
+impl<F: Format> Kernel for DecodePanel<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let depth = self.depth;
+        for (row, out) in self.rows.clone().zip(self.scratch.chunks_exact_mut(DEPTH)) {
+            let (chunks, tail) = F::chunks(self.product.matrix.row(row));
+            let end = depth.end.min(chunks.len());
+            for (chunk, out) in chunks[depth.start..end].iter().zip(&mut *out) {
+                for v in 0..S::VECTORS {
+                    simd.store(out, v, F::decode(simd, chunk, v));
+                }
+            }
+            if depth.end > chunks.len() {
+                let chunk = F::padded(tail);
+                for v in 0..S::VECTORS {
+                    simd.store(&mut out[chunks.len() - depth.start], v, F::decode(simd, &chunk, v));
+                }
+            }
+        }
+    }
+}
+
+/// All inputs times the scratch memory; a tile of inputs stays in the first-level cache meanwhile.
+struct MultiplyPanel<'a> {
+    inputs: Inputs<'a>,
+    target: Target<'a>,
+    rows: &'a Range<usize>,
+    depth: &'a Range<usize>,
+    scratch: &'a [Chunk],
+}
+
+impl Kernel for MultiplyPanel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let inputs = self.inputs.count();
+        let mut token = 0;
+        while token < inputs {
+            let left = inputs - token;
+            token += if S::TOKENS >= 6 && left >= 6 {
+                self.tiles::<S, 6>(simd, token)
+            } else if S::TOKENS >= 4 && left >= 4 {
+                self.tiles::<S, 4>(simd, token)
+            } else if S::TOKENS >= 3 && left >= 3 {
+                self.tiles::<S, 3>(simd, token)
+            } else if S::TOKENS >= 2 && left >= 2 {
+                self.tiles::<S, 2>(simd, token)
+            } else {
+                self.tiles::<S, 1>(simd, token)
+            };
+        }
+    }
+}
+
+impl MultiplyPanel<'_> {
+    /// All rows of the panel times `T` inputs. Returns `T`.
+    #[inline(always)]
+    fn tiles<S: Simd, const T: usize>(&self, simd: S, token: usize) -> usize {
+        let inputs = self.inputs.blocks::<T>(token, self.depth);
+        for row in self.rows.clone().step_by(ROWS) {
+            let mut rows: [&[Chunk]; ROWS] = [&[]; ROWS];
+            for (r, block) in rows.iter_mut().enumerate() {
+                // The panel is a multiple of a tile; rows beyond the last hold old values, which are not used.
+                *block = &self.scratch[(row + r - self.rows.start) * DEPTH..][..self.depth.len()];
+            }
+            let mut sums = [[simd.zero(); T]; ROWS];
+            tile::accumulate::<S, format::Decoded, T>(simd, &mut sums, rows, inputs, 0);
+            let count = ROWS.min(self.rows.end - row);
+            self.target.emit(self.depth.start == 0, row, count, token, &tile::reduce(simd, &sums));
+        }
+        T
+    }
+}

@@ -1,0 +1,143 @@
+//! Vectorised kernels: linear layers over stored weights, attention, and the element-wise work between them.
+//!
+//! Kernels are written once, over [`lanes::Simd`], and compiled for each instruction set; [`Isa`] chooses one at run
+//! time. Each output is computed on one thread in an order that depends on the instruction set alone: results are
+//! the same for every thread count, and for a token whether it is computed alone or with others.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod format;
+mod lanes;
+mod linear;
+mod portable;
+mod shared;
+mod tile;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub(crate) use lanes::Simd;
+pub use linear::{Output, linear, linear_many, linear_rows};
+pub use portable::Portable;
+
+/// The environment variable that forces an instruction set.
+pub const ISA_VARIABLE: &str = "GEMMA_CPU_ISA";
+
+/// An instruction set that this processor has: a value of a variant cannot be made where it is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// Plain Rust.
+    Portable(Portable),
+    /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// AVX-512 F, BW, DQ and VL.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+/// Why the instruction set asked for cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{ISA_VARIABLE}={wanted}: not available on this processor; it has {available}")]
+pub struct IsaError {
+    /// What was asked for.
+    pub wanted: String,
+    /// Names of what there is.
+    pub available: String,
+}
+
+impl Isa {
+    /// Every instruction set that this processor has, the best one last.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "changed on x86-64 only")]
+        let mut all = vec![Self::Portable(Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            all.extend(Avx2::detect().map(Self::Avx2));
+            all.extend(Avx512::detect().map(Self::Avx512));
+        }
+        all
+    }
+
+    /// The best instruction set that this processor has.
+    pub fn detect() -> Self {
+        Self::available().pop().unwrap_or(Self::Portable(Portable))
+    }
+
+    /// The one that [`ISA_VARIABLE`] names, or the best one.
+    ///
+    /// # Errors
+    /// [`IsaError`] when the name is unknown or the processor lacks it.
+    pub fn from_env() -> Result<Self, IsaError> {
+        match std::env::var_os(ISA_VARIABLE) {
+            Some(name) if !name.is_empty() => Self::from_name(&name.to_string_lossy()),
+            _ => Ok(Self::detect()),
+        }
+    }
+
+    /// The one with this name.
+    ///
+    /// # Errors
+    /// [`IsaError`] when the name is unknown or the processor lacks it.
+    pub fn from_name(name: &str) -> Result<Self, IsaError> {
+        let available = Self::available();
+        available.iter().copied().find(|isa| isa.name().eq_ignore_ascii_case(name)).ok_or_else(|| IsaError {
+            wanted: name.to_owned(),
+            available: available.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The name that [`ISA_VARIABLE`] and reports use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
+        }
+    }
+
+    /// Runs a kernel with this instruction set.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            Self::Portable(simd) => kernel.run(simd),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => simd.run(kernel),
+        }
+    }
+}
+
+/// A computation written over any [`Simd`].
+///
+/// `run`, and every function between it and the vector operations, must be `#[inline(always)]` and free of closures
+/// around vector operations: code that is not inlined is compiled without the instruction set.
+pub(crate) trait Kernel {
+    /// What it returns.
+    type Output;
+    /// Does the work.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_find_what_is_available_and_refuse_the_rest() {
+        for isa in Isa::available() {
+            assert_eq!(Isa::from_name(&isa.name().to_uppercase()), Ok(isa));
+        }
+        let error = Isa::from_name("mmx").unwrap_err().to_string();
+        assert!(
+            error.starts_with("GEMMA_CPU_ISA=mmx: not available on this processor; it has portable"),
+            "{error}"
+        );
+    }
+}
