@@ -1,12 +1,15 @@
 //! Gemma 3n as data: its configuration, its model files, its elastic slices.
 //!
-//! Bytes from outside enter through [`checkpoint`] and leave as a validated [`Config`] and typed
+//! Bytes from outside enter through [`checkpoint`] and [`slice`] and leave as a validated [`Config`] and typed
 //! [`Weights`] that see the file in place. Nothing here computes with weights or knows a device.
 
 pub mod checkpoint;
 pub mod config;
+pub mod slice;
+pub mod synthetic;
 pub mod weights;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::{Config, ConfigError, LayerKind};
+pub use slice::{Slice, SliceError};
 pub use weights::{KvWeights, LayerWeights, Weights};
