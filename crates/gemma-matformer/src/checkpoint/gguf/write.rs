@@ -137,7 +137,7 @@ impl GgufWriter {
 
 /// Writes a model. `dtype` chooses the type of each matrix by its canonical name; a matrix whose rows do not end on a
 /// block of that type keeps its own, and norms and coefficients are always f32. `further` entries, such as the
-/// tokenizer's, follow those of the configuration.
+/// tokenizer's, follow those of the configuration; an entry that the configuration has made already is left out.
 ///
 /// # Errors
 /// Those of `out`.
@@ -152,7 +152,11 @@ pub fn write_model(
     for (key, value) in config_metadata(config) {
         writer.metadata(key, value);
     }
-    writer.metadata.extend_from_slice(further);
+    for (key, value) in further {
+        if writer.metadata.iter().all(|(present, _)| present != key) {
+            writer.metadata(key, value.clone());
+        }
+    }
     let contents = contents(config, weights, dtype);
     for content in &contents {
         writer.tensor(&content.name, &content.dimensions(), content.dtype);
