@@ -1,0 +1,195 @@
+//! [`Session`]: one conversation's tokens and its KV cache.
+//!
+//! The token log is the truth and the cache is derived from it: after an edited turn the common prefix is reused, and
+//! after a lost device the log is run again on the next one.
+
+use gemma_hal::{Cache, Deadline, DeviceError, Probe};
+
+use crate::EngineError;
+use crate::engine::{Engine, Phase};
+
+/// One conversation.
+pub struct Session {
+    tokens: Vec<u32>,
+    cache: Box<dyn Cache>,
+    generation: u64,
+    logits: Vec<f32>,
+}
+
+/// What a call to [`Session::advance_to`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Advance {
+    /// Tokens whose keys and values were still in the cache.
+    pub reused: usize,
+    /// Tokens that were run.
+    pub run: usize,
+}
+
+impl Session {
+    /// An empty session.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] when there is no memory for the cache.
+    pub fn new(engine: &Engine) -> Result<Self, EngineError> {
+        let cache = engine.create_cache()?;
+        Ok(Self { tokens: Vec::new(), cache, generation: engine.generation(), logits: Vec::new() })
+    }
+
+    /// The tokens so far.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The logits behind the last token; empty before the first run.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Bytes of the cache.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
+    /// Forgets everything.
+    pub fn reset(&mut self) {
+        self.tokens.clear();
+        self.logits.clear();
+        self.cache.truncate(0);
+    }
+
+    /// Makes `tokens` the session's tokens: keeps the cache of the longest common prefix and runs the rest.
+    ///
+    /// # Errors
+    /// [`EngineError::EmptyPrompt`], [`EngineError::PromptTooLong`] (one position is kept for an answer), or the
+    /// device's; after an error of the device the session holds the tokens that did run.
+    pub fn advance_to(
+        &mut self,
+        engine: &mut Engine,
+        tokens: &[u32],
+        deadline: &Deadline,
+    ) -> Result<Advance, EngineError> {
+        let context = engine.options().context;
+        if tokens.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if tokens.len() >= context {
+            let max_context = engine.config().max_context;
+            return Err(EngineError::PromptTooLong { prompt: tokens.len(), context, max_context });
+        }
+        self.follow(engine)?;
+        let common = self.tokens.iter().zip(tokens).take_while(|(old, new)| old == new).count();
+        if common == tokens.len() && self.tokens.len() == common && !self.logits.is_empty() {
+            return Ok(Advance { reused: common, run: 0 });
+        }
+        // The last token is run again even if it is known: its logits are wanted.
+        let mut keep = common.min(tokens.len() - 1).min(self.cache.len());
+        if !self.cache.truncate(keep) {
+            keep = 0;
+            self.cache.truncate(0);
+        }
+        self.tokens.truncate(keep);
+        self.extend(engine, &tokens[keep..], deadline)?;
+        Ok(Advance { reused: keep, run: tokens.len() - keep })
+    }
+
+    /// Appends `tokens` and runs them; [`Session::logits`] are then those behind the last one.
+    ///
+    /// # Errors
+    /// The device's. When a device is lost and another one is there, that one runs the whole session again instead.
+    pub fn extend(
+        &mut self,
+        engine: &mut Engine,
+        tokens: &[u32],
+        deadline: &Deadline,
+    ) -> Result<(), EngineError> {
+        self.follow(engine)?;
+        self.logits.clear();
+        let mut pending = tokens.to_vec();
+        loop {
+            let result = engine.forward(self.cache.as_mut(), &pending, deadline);
+            match result {
+                Ok(logits) => {
+                    self.logits.extend_from_slice(logits);
+                    self.tokens.extend_from_slice(&pending);
+                    return Ok(());
+                }
+                Err(EngineError::Device(error @ (DeviceError::Lost { .. } | DeviceError::Driver { .. }))) => {
+                    engine.fail_over(error)?;
+                    let mut all = std::mem::take(&mut self.tokens);
+                    all.extend_from_slice(&pending);
+                    (self.cache, self.generation) = (engine.create_cache()?, engine.generation());
+                    pending = all;
+                }
+                Err(error) => {
+                    // Whole chunks may have run before the one that failed.
+                    let run = self.cache.len().saturating_sub(self.tokens.len()).min(pending.len());
+                    self.tokens.extend_from_slice(&pending[..run]);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Runs `tokens` in an empty session and hands every row of logits to `each`.
+    ///
+    /// # Errors
+    /// [`EngineError::PromptTooLong`], or the device's.
+    pub fn score(
+        &mut self,
+        engine: &mut Engine,
+        tokens: &[u32],
+        deadline: &Deadline,
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), EngineError> {
+        let (context, max_context) = (engine.options().context, engine.config().max_context);
+        if tokens.len() > context {
+            return Err(EngineError::PromptTooLong { prompt: tokens.len(), context, max_context });
+        }
+        self.reset();
+        self.follow(engine)?;
+        let mut last = Vec::new();
+        engine.forward_all(self.cache.as_mut(), tokens, deadline, &mut |index, logits| {
+            if index + 1 == tokens.len() {
+                last.extend_from_slice(logits);
+            }
+            each(index, logits);
+        })?;
+        self.tokens.extend_from_slice(tokens);
+        self.logits = last;
+        Ok(())
+    }
+
+    /// One run of at most a chunk of `tokens` with somebody watching.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn watch(
+        &mut self,
+        engine: &mut Engine,
+        phase: Phase,
+        tokens: &[u32],
+        probe: &mut dyn Probe,
+    ) -> Result<(), EngineError> {
+        self.follow(engine)?;
+        self.logits.clear();
+        engine.run(phase, self.cache.as_mut(), tokens, &Deadline::never(), Some(probe))?;
+        self.tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
+    /// Moves to the engine's device if it has changed since: an empty cache there, the tokens to be run again.
+    fn follow(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
+        if self.generation == engine.generation() {
+            return Ok(());
+        }
+        (self.cache, self.generation) = (engine.create_cache()?, engine.generation());
+        let tokens = std::mem::take(&mut self.tokens);
+        self.logits.clear();
+        if !tokens.is_empty() {
+            let logits = engine.forward(self.cache.as_mut(), &tokens, &Deadline::never())?;
+            self.logits.extend_from_slice(logits);
+            self.tokens = tokens;
+        }
+        Ok(())
+    }
+}
