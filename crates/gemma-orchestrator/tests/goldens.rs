@@ -1,0 +1,182 @@
+//! The whole model against Hugging Face transformers, on random tiny models (`cargo xtask goldens` makes them).
+//!
+//! For every prompt a golden has the logits of all positions, the norms of all AltUp streams behind every layer, and a
+//! greedy continuation. Norm weights are far from 1 and routers far from 0, so that a dropped term shows.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gemma_cpu::reference::ReferenceDevice;
+use gemma_hal::{BufferId, DType, Deadline, Device, Op, Probe, Step};
+use gemma_orchestrator::{Engine, EngineOptions, Model, Phase, Session, evaluate};
+use safetensors::SafeTensors;
+
+/// The most that a logit (between −30 and 30) may differ from transformers'.
+const LOGIT_BOUND: f32 = 5e-3;
+/// The most that the norm of a stream may differ, relative to it.
+const NORM_BOUND: f32 = 1e-4;
+
+/// A model, the golden that belongs to it, and the slice to take.
+const CASES: &[(&str, &str, Option<&str>)] = &[
+    ("four-layers", "four-layers", None),
+    ("ten-layers", "ten-layers", None),
+    ("thirty-layers", "thirty-layers", None),
+    ("sliced-parent", "sliced-parent", None),
+    ("sliced-parent", "sliced-child", Some("sliced-child/slice.toml")),
+    ("multimodal-layout", "four-layers", None),
+    ("four-layers-gguf", "four-layers-gguf", None),
+];
+
+struct Golden {
+    prompts: Vec<GoldenPrompt>,
+}
+
+struct GoldenPrompt {
+    ids: Vec<u32>,
+    logits: Vec<f32>,
+    /// `[layers, T, streams]`.
+    norms: Vec<f32>,
+    greedy: Vec<u32>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../gemma-matformer/tests/goldens")
+}
+
+fn golden(name: &str) -> Golden {
+    let bytes = std::fs::read(folder().join(name).join("golden.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let words =
+        |name: String| -> Vec<[u8; 4]> { tensors.tensor(&name).unwrap().data().as_chunks::<4>().0.to_vec() };
+    let floats = |name: String| words(name).into_iter().map(f32::from_le_bytes).collect();
+    let ids = |name: String| words(name).into_iter().map(u32::from_le_bytes).collect();
+    let count = (0..).take_while(|i| tensors.tensor(&format!("p{i}.ids")).is_ok()).count();
+    assert!(count >= 4, "{name}: {count} prompts");
+    let prompts = (0..count).map(|i| GoldenPrompt {
+        ids: ids(format!("p{i}.ids")),
+        logits: floats(format!("p{i}.logits")),
+        norms: floats(format!("p{i}.layer_norms")),
+        greedy: ids(format!("p{i}.greedy")),
+    });
+    Golden { prompts: prompts.collect() }
+}
+
+fn model(name: &str, slice: Option<&str>) -> Model {
+    let path = folder().join(name);
+    let path = if name.ends_with("-gguf") { path.join("model.gguf") } else { path };
+    let slice = slice.map(|slice| folder().join(slice).display().to_string());
+    Model::open(&path, slice.as_deref()).unwrap()
+}
+
+fn engine(model: &Model, device: &Arc<dyn Device>, chunk: usize) -> Engine {
+    let options = EngineOptions { context: 64, chunk, cache_dtype: DType::F32 };
+    Engine::new(model.config.clone(), model.weights.clone(), options, vec![Arc::clone(device)]).unwrap()
+}
+
+fn devices() -> Vec<Arc<dyn Device>> {
+    vec![Arc::new(ReferenceDevice::new(1 << 30))]
+}
+
+fn for_each_case(check: impl Fn(&str, &Model, &Golden, &Arc<dyn Device>)) {
+    for (name, golden_name, slice) in CASES {
+        let (model, golden) = (model(name, *slice), golden(golden_name));
+        for device in devices() {
+            let what = format!("{name} as {golden_name} on {}", device.info().id);
+            check(&what, &model, &golden, &device);
+        }
+    }
+}
+
+fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let differences = found.iter().zip(expected).map(|(found, expected)| (found - expected).abs());
+    differences.fold(0.0, |largest, next| if next.is_nan() { f32::INFINITY } else { next.max(largest) })
+}
+
+#[test]
+fn logits_of_every_position_are_transformers() {
+    for_each_case(|what, model, golden, device| {
+        let mut engine = engine(model, device, 32);
+        let mut session = Session::new(&engine).unwrap();
+        for (index, prompt) in golden.prompts.iter().enumerate() {
+            let mut logits = Vec::new();
+            let mut collect = |_, row: &[f32]| logits.extend_from_slice(row);
+            session.score(&mut engine, &prompt.ids, &Deadline::never(), &mut collect).unwrap();
+            let error = largest_difference(&logits, &prompt.logits);
+            println!("{what}, prompt {index} of {} tokens: logits within {error:.1e}", prompt.ids.len());
+            assert!(error <= LOGIT_BOUND, "{what}, prompt {index}: {error}");
+        }
+    });
+}
+
+/// Norms of the streams behind each layer.
+#[derive(Default)]
+struct StreamNorms {
+    hidden: usize,
+    /// Rows of norms by layer, in the order of the runs.
+    layers: HashMap<u16, Vec<f32>>,
+}
+
+impl Probe for StreamNorms {
+    fn after(&mut self, _index: usize, step: &Step, read: &dyn Fn(BufferId) -> Vec<f32>) {
+        let (Op::PerLayerInput { streams, .. }, Some(layer)) = (&step.op, step.layer) else { return };
+        let norm = |stream: &[f32]| stream.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
+        self.layers.entry(layer).or_default().extend(read(*streams).chunks_exact(self.hidden).map(norm));
+    }
+}
+
+#[test]
+fn every_layer_s_streams_are_transformers() {
+    for_each_case(|what, model, golden, device| {
+        let mut engine = engine(model, device, 32);
+        for (index, prompt) in golden.prompts.iter().enumerate() {
+            let mut session = Session::new(&engine).unwrap();
+            let mut probe = StreamNorms { hidden: model.config.hidden, ..StreamNorms::default() };
+            for chunk in prompt.ids.chunks(32) {
+                session.watch(&mut engine, Phase::AllLogits, chunk, &mut probe).unwrap();
+            }
+            let per_layer = prompt.ids.len() * model.config.altup_streams;
+            assert_eq!(prompt.norms.len(), per_layer * model.config.layers());
+            for (layer, expected) in prompt.norms.chunks_exact(per_layer).enumerate() {
+                let found = &probe.layers[&(layer as u16)];
+                assert_eq!(found.len(), expected.len());
+                let off = found.iter().zip(expected).map(|(f, e)| (f - e).abs() / e).fold(0.0, f32::max);
+                assert!(off <= NORM_BOUND, "{what}, prompt {index}, layer {layer}: {off}");
+            }
+        }
+    });
+}
+
+#[test]
+fn greedy_continuations_are_transformers() {
+    for_each_case(|what, model, golden, device| {
+        for chunk in [1, 5, 32] {
+            let mut engine = engine(model, device, chunk);
+            let mut session = Session::new(&engine).unwrap();
+            for (index, prompt) in golden.prompts.iter().enumerate() {
+                session.reset();
+                session.extend(&mut engine, &prompt.ids, &Deadline::never()).unwrap();
+                let found = evaluate::greedy(&mut engine, &mut session, prompt.greedy.len()).unwrap();
+                assert_eq!(found, prompt.greedy, "{what}, prompt {index}, in chunks of {chunk}");
+            }
+        }
+    });
+}
+
+#[test]
+fn cached_runs_give_the_logits_of_full_ones() {
+    for_each_case(|what, model, golden, device| {
+        for chunk in [1, 3, 11] {
+            let mut engine = engine(model, device, chunk);
+            let mut session = Session::new(&engine).unwrap();
+            for (index, prompt) in golden.prompts.iter().enumerate() {
+                session.reset();
+                session.extend(&mut engine, &prompt.ids, &Deadline::never()).unwrap();
+                let last = &prompt.logits[prompt.logits.len() - model.config.vocabulary..];
+                let error = largest_difference(session.logits(), last);
+                assert!(error <= LOGIT_BOUND, "{what}, prompt {index}, chunks of {chunk}: {error}");
+            }
+        }
+    });
+}
