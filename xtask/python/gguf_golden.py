@@ -6,7 +6,6 @@ dequantised values come from the gguf package, never from this project's code.
 """
 
 import json
-from statistics import NormalDist
 
 import gguf
 import numpy as np
@@ -208,12 +207,12 @@ def write_model(folder, config, weights):
         writer.add_tensor(name, gguf.quants.quantize(value, chosen), raw_dtype=chosen)
     finish(writer)
     write_published(folder / "published.gguf")
-    samples = [{"text": text, "ids": tokenize(text, rows)} for text in SAMPLES]
-    (folder / "tokens.json").write_text(json.dumps(samples, indent=1, ensure_ascii=False) + "\n")
+    samples = [json.dumps({"text": text, "ids": tokenize(text, rows)}, ensure_ascii=False) for text in SAMPLES]
+    (folder / "tokens.json").write_text("[\n" + ",\n".join(samples) + "\n]\n")
 
 
 def write_published(path):
-    """Only metadata, with the value types of E2B files in circulation: a float number of sharing layers,
+    """Metadata alone, with the value types of E2B files in circulation: a float number of sharing layers,
     one FFN width, and no theta for the sliding layers."""
     writer = gguf.GGUFWriter(path, "gemma3n")
     writer.add_context_length(32768)
