@@ -4,6 +4,9 @@
 //! lie, in whatever type the file has; nothing here knows a model or a file format.
 
 pub mod bandwidth;
+mod device;
 pub mod pool;
 pub mod reference;
 pub mod simd;
+
+pub use device::{CpuDevice, CpuOptions, processor_name};

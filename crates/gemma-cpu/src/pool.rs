@@ -180,21 +180,38 @@ impl Pool {
         size: usize,
         job: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        struct Start<T>(*mut T);
-        // SAFETY: each thread makes references to its own chunks only, and `T: Send` lets another thread use them.
-        unsafe impl<T: Send> Sync for Start<T> {}
         assert!(size > 0, "chunks of 0 values");
-        let total = values.len();
-        let start = Start(values.as_mut_ptr());
-        let start = &start;
-        self.for_ranges(total.div_ceil(size), 1, |chunks| {
+        let start = Start::of(values);
+        self.for_ranges(start.len.div_ceil(size), 1, |chunks| {
             for index in chunks {
-                let first = index * size;
-                let length = size.min(total - first);
-                // SAFETY: `first + length <= total`, so the chunk lies in `values`, which is borrowed for the whole
-                // region; `for_ranges` hands out each index once, so no other reference to the chunk exists.
-                let chunk = unsafe { std::slice::from_raw_parts_mut(start.0.add(first), length) };
-                job(index, chunk);
+                // SAFETY: `for_ranges` hands out each index once, so no other reference to the chunk exists, and
+                // `values` is borrowed for the whole region.
+                job(index, unsafe { start.chunk(index, size) });
+            }
+        });
+    }
+
+    /// [`Pool::for_chunks_mut`] over two slices at once: chunk `index` of `a` comes with chunk `index` of `b`.
+    ///
+    /// # Panics
+    /// When a size is 0, when the slices have different numbers of chunks, or with a panic of `job`.
+    pub fn for_chunks_pair_mut<T: Send>(
+        &self,
+        a: &mut [T],
+        a_size: usize,
+        b: &mut [T],
+        b_size: usize,
+        job: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+    ) {
+        assert!(a_size > 0 && b_size > 0, "chunks of 0 values");
+        let (a, b) = (Start::of(a), Start::of(b));
+        assert_eq!(a.len.div_ceil(a_size), b.len.div_ceil(b_size), "as many chunks of each");
+        self.for_ranges(a.len.div_ceil(a_size), 1, |chunks| {
+            for index in chunks {
+                // SAFETY: `for_ranges` hands out each index once, so no other reference to either chunk exists; both
+                // slices are borrowed for the whole region and do not overlap, being two mutable borrows.
+                let (a, b) = unsafe { (a.chunk(index, a_size), b.chunk(index, b_size)) };
+                job(index, a, b);
             }
         });
     }
@@ -205,6 +222,33 @@ impl Pool {
         let job = unsafe { std::mem::transmute::<&Job<'_>, &'static Job<'static>>(job) };
         // SAFETY: the caller holds `region` and no round is open, so no worker reads the cell.
         unsafe { *self.shared.job.get() = Some(job) };
+    }
+}
+
+/// A mutable slice that threads share, each taking other chunks of it.
+struct Start<T> {
+    first: *mut T,
+    len: usize,
+}
+
+// SAFETY: each thread makes references to its own chunks only, and `T: Send` lets another thread use them.
+unsafe impl<T: Send> Sync for Start<T> {}
+
+impl<T> Start<T> {
+    fn of(values: &mut [T]) -> Self {
+        Self { first: values.as_mut_ptr(), len: values.len() }
+    }
+
+    /// Chunk `index` of `size` values; the last may be shorter.
+    ///
+    /// # Safety
+    /// The slice is still borrowed, and no other reference to the chunk exists.
+    #[allow(clippy::mut_from_ref, reason = "the caller vouches for it")]
+    unsafe fn chunk(&self, index: usize, size: usize) -> &mut [T] {
+        let first = index * size;
+        assert!(first < self.len, "chunk {index} of {size} in {}", self.len);
+        // SAFETY: the chunk lies in the slice, which the caller says is borrowed and not otherwise referred to.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(first), size.min(self.len - first)) }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The backends against the suite of `gemma-hal`.
 
 use gemma_cpu::reference::ReferenceDevice;
+use gemma_cpu::simd::Isa;
+use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::Device;
 use gemma_hal::conformance::{self, Bounds};
 
@@ -16,6 +18,24 @@ fn passes(device: &dyn Device, bounds: Bounds, seed: u64) {
 
 fn keeps_promises(device: &dyn Device) {
     assert_eq!(conformance::contract(device), Vec::<String>::new());
+}
+
+fn cpu(isa: Isa, threads: usize) -> CpuDevice {
+    CpuDevice::new(CpuOptions { threads, isa, memory: BUDGET }).unwrap()
+}
+
+#[test]
+fn cpu_agrees_with_the_reference() {
+    for (seed, isa) in Isa::available().into_iter().enumerate() {
+        for threads in [1, 3] {
+            passes(&cpu(isa, threads), Bounds::F32, seed as u64);
+        }
+    }
+}
+
+#[test]
+fn cpu_keeps_the_contract() {
+    keeps_promises(&cpu(Isa::detect(), 2));
 }
 
 #[test]

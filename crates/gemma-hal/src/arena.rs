@@ -69,6 +69,11 @@ impl Arena {
         self.len as u64 * size_of::<f32>() as u64
     }
 
+    /// [`Arena::place`] of the buffer at `index` of [`Plan::buffers`].
+    pub fn place_at(&self, index: usize) -> Range<usize> {
+        self.places[index].clone()
+    }
+
     /// Where `buffer` lies with all the rows it can have.
     pub fn place(&self, buffer: BufferId) -> Range<usize> {
         self.places[buffer.index()].clone()

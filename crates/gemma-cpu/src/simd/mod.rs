@@ -12,6 +12,8 @@ mod format;
 mod lanes;
 mod linear;
 mod portable;
+#[allow(missing_docs)]
+mod rows;
 mod shared;
 mod tile;
 
@@ -22,6 +24,7 @@ pub use avx512::Avx512;
 pub(crate) use lanes::Simd;
 pub use linear::{Output, linear, linear_many, linear_rows};
 pub use portable::Portable;
+pub use rows::*;
 
 /// The environment variable that forces an instruction set.
 pub const ISA_VARIABLE: &str = "GEMMA_CPU_ISA";

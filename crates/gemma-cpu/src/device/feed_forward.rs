@@ -1,0 +1,72 @@
+//! Linear layers and the feed-forward network.
+
+use gemma_hal::{BufferId, Op};
+
+use super::Run;
+use crate::simd::{self, Output};
+
+/// Products that may share an input: query, key, value and LAuReL.
+pub(super) const MAX_PARTS: usize = 4;
+
+impl Run<'_> {
+    pub(super) fn linear(&mut self, op: &Op) {
+        let Op::Linear { input, parts } = op else { return };
+        let (rows, _) = self.rows(op);
+        let width = |id: BufferId| self.plan.buffer(id).width;
+        // Buffers that are not there are empty pieces of the input's.
+        let mut wanted = [(*input, rows * width(*input)), (*input, 0), (*input, 0), (*input, 0), (*input, 0)];
+        for (wanted, part) in wanted[1..].iter_mut().zip(parts) {
+            *wanted = (part.output, rows * width(part.output));
+        }
+        let plan = self.plan;
+        let [x, a, b, c, d] = self.memory.get(wanted);
+        let weight = |index: usize| plan.weight(parts[index].weight);
+        let (isa, pool) = (self.isa, self.pool);
+        match parts.len() {
+            1 => simd::linear_many(isa, pool, &mut [Output::new(weight(0), a)], x, rows),
+            2 => {
+                let mut outputs = [Output::new(weight(0), a), Output::new(weight(1), b)];
+                simd::linear_many(isa, pool, &mut outputs, x, rows);
+            }
+            3 => {
+                let mut outputs =
+                    [Output::new(weight(0), a), Output::new(weight(1), b), Output::new(weight(2), c)];
+                simd::linear_many(isa, pool, &mut outputs, x, rows);
+            }
+            _ => {
+                let mut outputs = [
+                    Output::new(weight(0), a),
+                    Output::new(weight(1), b),
+                    Output::new(weight(2), c),
+                    Output::new(weight(3), d),
+                ];
+                simd::linear_many(isa, pool, &mut outputs, x, rows);
+            }
+        }
+    }
+
+    pub(super) fn feed_forward(&mut self, op: &Op) {
+        let Op::FeedForward { input, gate, up, down, cutoff, gated, hidden, output } = op else { return };
+        let (rows, _) = self.rows(op);
+        let (isa, width, inner) = (self.isa, self.plan.buffer(*input).width, self.plan.buffer(*hidden).width);
+        let (gate, up, down) = (self.plan.weight(*gate), self.plan.weight(*up), self.plan.weight(*down));
+        let [x, g, h, out] = self.memory.get([
+            (*input, rows * width),
+            (*gated, rows * inner),
+            (*hidden, rows * inner),
+            (*output, rows * width),
+        ]);
+        simd::linear_many(isa, self.pool, &mut [Output::new(gate, g), Output::new(up, h)], x, rows);
+        if let Some(z) = cutoff {
+            self.pool.for_chunks_mut(g, inner, |_, gate| simd::gaussian_cut(isa, gate, *z));
+        }
+        // A row of the decoder is shared out in pieces, so that one token keeps all threads busy.
+        let piece = (inner / self.pool.threads()).next_multiple_of(1024).min(inner.max(1));
+        let h = &*h;
+        self.pool.for_chunks_mut(g, piece, |index, gate| {
+            let start = index * piece;
+            simd::gelu_multiply(isa, gate, &h[start..start + gate.len()]);
+        });
+        simd::linear(isa, self.pool, down, g, rows, out);
+    }
+}

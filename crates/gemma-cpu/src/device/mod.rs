@@ -1,0 +1,283 @@
+//! [`CpuDevice`]: runs plans with the SIMD kernels on a thread pool.
+//!
+//! Preparing a plan allocates its arena and decodes its norms; running it allocates nothing. Weights are read where
+//! they lie. Every output is computed in an order that depends neither on the number of threads nor on how many
+//! tokens a run has.
+
+mod attention;
+mod embed;
+mod feed_forward;
+mod memory;
+mod rotary;
+mod streams;
+
+use std::sync::Arc;
+
+use gemma_hal::{
+    Budget, Cache, CacheLayout, Call, Device, DeviceError, DeviceInfo, DeviceKind, Executable, HostCache,
+    MemoryUse, Op, Plan, Reservation, Step, WeightId,
+};
+
+use crate::pool::{self, Pool};
+use crate::simd::Isa;
+use memory::Memory;
+use rotary::RotaryTables;
+
+/// Name in errors and of `--device`.
+const NAME: &str = "cpu";
+
+/// How a [`CpuDevice`] is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuOptions {
+    /// Threads at work, the caller's included.
+    pub threads: usize,
+    /// Instruction set of the kernels.
+    pub isa: Isa,
+    /// Most bytes of arenas and caches; mapped weights do not count.
+    pub memory: u64,
+}
+
+impl CpuOptions {
+    /// One thread a core, the best instruction set (or the one that [`crate::simd::ISA_VARIABLE`] forces).
+    ///
+    /// # Errors
+    /// When the forced instruction set is not there.
+    pub fn detect(memory: u64) -> Result<Self, crate::simd::IsaError> {
+        Ok(Self { threads: pool::default_threads(), isa: Isa::from_env()?, memory })
+    }
+}
+
+/// The machine's own cores.
+#[derive(Debug)]
+pub struct CpuDevice {
+    info: DeviceInfo,
+    budget: Budget,
+    pool: Arc<Pool>,
+    isa: Isa,
+}
+
+impl CpuDevice {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// [`pool::PoolError`] for a number of threads that cannot be.
+    pub fn new(options: CpuOptions) -> Result<Self, pool::PoolError> {
+        let pool = Arc::new(Pool::new(options.threads)?);
+        let info = DeviceInfo {
+            id: NAME.to_owned(),
+            name: processor_name(),
+            kind: DeviceKind::Cpu,
+            features: vec![options.isa.name().to_owned()],
+            units: options.threads,
+        };
+        Ok(Self { info, budget: Budget::new(NAME, options.memory), pool, isa: options.isa })
+    }
+
+    /// The threads, for measurements of the machine.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The instruction set of the kernels.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+}
+
+/// The processor's name as the system gives it.
+pub fn processor_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("model name"));
+    let name = line.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim().to_owned());
+    name.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+impl Device for CpuDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn supports(&self, plan: &Plan) -> Result<(), DeviceError> {
+        for step in plan.steps() {
+            if let Op::Linear { parts, .. } = &step.op
+                && parts.len() > feed_forward::MAX_PARTS
+            {
+                let what = format!("{} products of one input", parts.len());
+                return Err(DeviceError::Unsupported { device: NAME.to_owned(), what });
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare(&self, plan: Arc<Plan>) -> Result<Box<dyn Executable>, DeviceError> {
+        self.supports(&plan)?;
+        let rotary = RotaryTables::of(&plan);
+        let scratch = streams::scratch_len(&plan) + attention::scratch_len(&plan, &self.pool);
+        let bytes = plan.arena().bytes() + (rotary.len() + scratch) as u64 * 4;
+        let reservation = self.budget.reserve("activations", bytes)?;
+        Ok(Box::new(CpuExecutable {
+            memory: Memory::of(&plan),
+            vectors: decode_vectors(&plan),
+            rotary,
+            scratch: vec![0.0; scratch],
+            pool: Arc::clone(&self.pool),
+            isa: self.isa,
+            plan,
+            tokens: 0,
+            _reservation: reservation,
+        }))
+    }
+
+    fn create_cache(
+        &self,
+        layout: &CacheLayout,
+        context: usize,
+        chunk: usize,
+    ) -> Result<Box<dyn Cache>, DeviceError> {
+        Ok(Box::new(HostCache::new(NAME, &self.budget, layout, context, chunk)?))
+    }
+
+    fn memory(&self) -> MemoryUse {
+        self.budget.memory()
+    }
+}
+
+struct CpuExecutable {
+    plan: Arc<Plan>,
+    pool: Arc<Pool>,
+    isa: Isa,
+    memory: Memory,
+    /// By weight: the values of norms and AltUp coefficients; empty for matrices that are read in place.
+    vectors: Vec<Vec<f32>>,
+    rotary: RotaryTables,
+    scratch: Vec<f32>,
+    /// Tokens of the last run.
+    tokens: usize,
+    _reservation: Reservation,
+}
+
+/// What an operation of the running plan may touch.
+struct Run<'a> {
+    plan: &'a Plan,
+    pool: &'a Pool,
+    isa: Isa,
+    memory: &'a mut Memory,
+    vectors: &'a [Vec<f32>],
+    rotary: &'a RotaryTables,
+    scratch: &'a mut [f32],
+    cache: &'a mut HostCache,
+    tokens: &'a [u32],
+    /// Position of the first token.
+    start: usize,
+}
+
+/// Weights with no more rows than this that are not tables are held as f32: norms, routers, AltUp coefficients.
+fn decode_vectors(plan: &Plan) -> Vec<Vec<f32>> {
+    let mut small = vec![false; plan.weights().len()];
+    for step in plan.steps() {
+        let mut mark = |id: WeightId| small[id.index()] = true;
+        match &step.op {
+            Op::AltUpPredict { .. } | Op::AltUpCorrect { .. } | Op::AttentionResidual { .. } => {
+                step.op.weights(&mut mark);
+            }
+            Op::Rotary { query, key_value, .. } => {
+                query.iter().for_each(|q| mark(q.norm));
+                key_value.iter().for_each(|kv| mark(kv.norm));
+            }
+            Op::PerLayerEmbed { norm, .. } | Op::AltUpMerge { norm, .. } => mark(*norm),
+            Op::PerLayerInput { norm, scale, .. } => {
+                mark(*norm);
+                scale.iter().for_each(|id| mark(*id));
+            }
+            _ => {}
+        }
+    }
+    let decode = |(named, small): (&gemma_hal::NamedWeight, bool)| {
+        let weight = &named.weight;
+        let mut values = vec![0.0; if small { weight.rows() * weight.columns() } else { 0 }];
+        for (row, out) in values.chunks_exact_mut(weight.columns().max(1)).enumerate() {
+            gemma_hal::block::dequantise_row(weight.dtype(), weight.row(row), out);
+        }
+        values
+    };
+    plan.weights().iter().zip(small).map(decode).collect()
+}
+
+impl Executable for CpuExecutable {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn run(&mut self, mut call: Call<'_>) -> Result<(), DeviceError> {
+        call.check(NAME, &self.plan)?;
+        let cache = HostCache::of(NAME, call.cache)?;
+        let (start, count) = (cache.len(), call.tokens.len());
+        cache.begin(count);
+        self.rotary.fill(start, count);
+        self.tokens = count;
+        for (index, step) in self.plan.steps().iter().enumerate() {
+            call.deadline.check(NAME, step.op.name())?;
+            if let Some(probe) = call.probe.as_deref_mut() {
+                probe.before(index, step)?;
+            }
+            let mut run = Run {
+                plan: &self.plan,
+                pool: &self.pool,
+                isa: self.isa,
+                memory: &mut self.memory,
+                vectors: &self.vectors,
+                rotary: &self.rotary,
+                scratch: &mut self.scratch,
+                cache,
+                tokens: call.tokens,
+                start,
+            };
+            run.step(step);
+            if let Some(probe) = call.probe.as_deref_mut() {
+                probe.after(index, step, &|id| {
+                    let buffer = self.plan.buffer(id);
+                    let rows = self.plan.row_count(buffer.rows, count);
+                    self.memory.read(id, rows * buffer.width).to_vec()
+                });
+            }
+        }
+        cache.commit(count);
+        Ok(())
+    }
+
+    fn output(&self) -> &[f32] {
+        let values = if self.tokens == 0 { 0 } else { self.plan.output_values(self.tokens) };
+        self.plan.output().map_or(&[], |id| self.memory.read(id, values))
+    }
+}
+
+impl<'a> Run<'a> {
+    fn step(&mut self, step: &Step) {
+        match &step.op {
+            Op::Embed { .. } => self.embed(&step.op),
+            Op::PerLayerEmbed { .. } => self.per_layer_embed(&step.op),
+            Op::SelectOutputs { .. } => self.select_outputs(&step.op),
+            Op::AltUpInit { .. } => self.altup_init(&step.op),
+            Op::AltUpPredict { .. } => self.altup_predict(&step.op),
+            Op::AltUpCorrect { .. } => self.altup_correct(&step.op),
+            Op::AltUpMerge { .. } => self.altup_merge(&step.op),
+            Op::Linear { .. } => self.linear(&step.op),
+            Op::Rotary { .. } => self.rotary(&step.op),
+            Op::Attention { .. } => self.attention(&step.op),
+            Op::AttentionResidual { .. } => self.attention_residual(&step.op),
+            Op::FeedForward { .. } => self.feed_forward(&step.op),
+            Op::PerLayerInput { .. } => self.per_layer_input(&step.op),
+            Op::Unembed { .. } => self.unembed(&step.op),
+        }
+    }
+
+    /// Rows of the operation, and the position of the first.
+    fn rows(&self, op: &Op) -> (usize, usize) {
+        let rows = self.plan.row_count(self.plan.op_rows(op), self.tokens.len());
+        (rows, self.start + self.tokens.len() - rows)
+    }
+
+    fn vector(&self, id: WeightId) -> &'a [f32] {
+        &self.vectors[id.index()]
+    }
+}

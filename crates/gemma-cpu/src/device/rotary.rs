@@ -1,0 +1,112 @@
+//! Rotary embedding: tables of angles for the run at hand, and the norm, rotation and caching of heads.
+
+use gemma_hal::op::{self, Heads};
+use gemma_hal::{Op, Plan};
+
+use super::Run;
+use crate::simd;
+
+/// Cosines and sines of a run's positions, for each base that the plan uses.
+pub(super) struct RotaryTables {
+    tables: Vec<Table>,
+}
+
+struct Table {
+    theta: f32,
+    dim: usize,
+    frequencies: Vec<f32>,
+    /// `[max_tokens, dim]`: for each token `dim / 2` cosines, then as many sines.
+    values: Vec<f32>,
+}
+
+impl RotaryTables {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let mut tables: Vec<Table> = Vec::new();
+        for step in plan.steps() {
+            let Op::Rotary { heads, theta, .. } = &step.op else { continue };
+            let dim = heads.dim;
+            if !tables.iter().any(|table| table.theta == *theta && table.dim == dim) {
+                let frequencies = (0..dim / 2).map(|i| op::rotary_frequency(*theta, i, dim)).collect();
+                let values = vec![0.0; plan.max_tokens() * dim];
+                tables.push(Table { theta: *theta, dim, frequencies, values });
+            }
+        }
+        Self { tables }
+    }
+
+    /// Values in all tables.
+    pub(super) fn len(&self) -> usize {
+        self.tables.iter().map(|table| table.values.len() + table.frequencies.len()).sum()
+    }
+
+    /// Computes the angles of `count` positions from `start` on, as products in f32 like transformers.
+    pub(super) fn fill(&mut self, start: usize, count: usize) {
+        for table in &mut self.tables {
+            for (row, values) in table.values.chunks_exact_mut(table.dim).take(count).enumerate() {
+                let (cosines, sines) = values.split_at_mut(table.dim / 2);
+                for ((cos, sin), frequency) in cosines.iter_mut().zip(sines).zip(&table.frequencies) {
+                    (*sin, *cos) = ((start + row) as f32 * frequency).sin_cos();
+                }
+            }
+        }
+    }
+
+    /// Cosines and sines of the run's token `index`.
+    fn row(&self, theta: f32, dim: usize, index: usize) -> (&[f32], &[f32]) {
+        let table = self.tables.iter().find(|table| table.theta == theta && table.dim == dim);
+        let table = table.expect("every base of the plan has a table");
+        table.values[index * dim..(index + 1) * dim].split_at(dim / 2)
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn rotary(&mut self, op: &Op) {
+        let Op::Rotary { heads, theta, cache_layer, query, key_value } = op else { return };
+        let (rows, position) = self.rows(op);
+        let (isa, eps, tables) = (self.isa, self.plan.rms_eps(), self.rotary);
+        let first = position - self.start;
+        if let Some(q) = query {
+            let norm = self.vector(q.norm);
+            let width = heads.query_width();
+            let [queries] = self.memory.get([(q.query, rows * width)]);
+            self.pool.for_chunks_mut(queries, width, |row, queries| {
+                let angles = tables.row(*theta, heads.dim, first + row);
+                turn(isa, queries, *heads, Some(norm), eps, Some(angles));
+            });
+        }
+        if let Some(kv) = key_value {
+            let norm = self.vector(kv.norm);
+            let width = heads.key_value_width();
+            let [keys, values] = self.memory.get([(kv.key, rows * width), (kv.value, rows * width)]);
+            self.pool.for_chunks_mut(keys, width, |row, keys| {
+                let angles = tables.row(*theta, heads.dim, first + row);
+                turn(isa, keys, *heads, Some(norm), eps, Some(angles));
+            });
+            self.pool.for_chunks_mut(values, width, |_, values| turn(isa, values, *heads, None, eps, None));
+            let layer = self.cache.layer_mut(*cache_layer);
+            for (row, (key, value)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
+                layer.write(position + row, key, value);
+            }
+        }
+    }
+}
+
+/// Norms every head of a row and rotates it.
+fn turn(
+    isa: simd::Isa,
+    row: &mut [f32],
+    heads: Heads,
+    norm: Option<&[f32]>,
+    eps: f32,
+    angles: Option<(&[f32], &[f32])>,
+) {
+    for head in row.chunks_exact_mut(heads.dim) {
+        simd::rms_norm_in_place(isa, head, norm, eps);
+        if let Some((cosines, sines)) = angles {
+            let (low, high) = head.split_at_mut(heads.dim / 2);
+            for (((x, y), cos), sin) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
+                (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
+            }
+        }
+    }
+}
