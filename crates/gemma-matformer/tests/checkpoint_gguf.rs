@@ -16,12 +16,12 @@ const U32: u32 = 4;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 
-fn open(bytes: Vec<u8>) -> Result<Checkpoint, String> {
+fn open(bytes: &[u8]) -> Result<Checkpoint, String> {
     Checkpoint::from_gguf_storage(&storage(bytes)).map_err(|error| error.to_string())
 }
 
 /// The promised error of bytes that are no sound GGUF file: `memory: byte {at}: {problem}; fetch the file again`.
-fn assert_fault(case: &str, bytes: Vec<u8>, at: usize, problem: &str) {
+fn assert_fault(case: &str, bytes: &[u8], at: usize, problem: &str) {
     let expected = format!("memory: byte {at}: {problem}; fetch the file again");
     assert_eq!(open(bytes).unwrap_err(), expected, "{case}");
 }
@@ -70,7 +70,7 @@ impl Raw {
 fn a_model_returns_as_it_was_written() {
     let weights = tiny_weights(DType::F32);
     for dtype in DType::ALL {
-        let checkpoint = open(tiny_gguf(dtype, &[])).unwrap();
+        let checkpoint = open(&tiny_gguf(dtype, &[])).unwrap();
         assert_eq!(checkpoint.config(), &tiny(), "{dtype}");
         let back = checkpoint.weights().unwrap();
         assert_eq!((back.embed.dtype(), back.norm.dtype()), (dtype, DType::F32));
@@ -95,7 +95,7 @@ fn matrices_whose_rows_end_inside_a_block_keep_their_type() {
     let weights = synthetic::weights(&config, DType::BF16, 1).unwrap();
     let mut bytes = Vec::new();
     write_model(&mut bytes, &config, &weights, &|_| DType::Q8_0, &[]).unwrap();
-    let checkpoint = open(bytes).unwrap();
+    let checkpoint = open(&bytes).unwrap();
     assert_eq!(checkpoint.config(), &config);
     let back = checkpoint.weights().unwrap();
     assert_eq!(back.layers[0].ple_out.dtype(), DType::BF16);
@@ -110,7 +110,7 @@ fn a_slice_is_written_as_a_model_of_its_own() {
     for dtype in [DType::BF16, DType::F32] {
         let mut bytes = Vec::new();
         write_model(&mut bytes, &config, &sliced, &|_| dtype, &[]).unwrap();
-        let checkpoint = open(bytes).unwrap();
+        let checkpoint = open(&bytes).unwrap();
         assert_eq!(checkpoint.config(), &config);
         let back: Weights = checkpoint.weights().unwrap();
         assert_eq!(back.ple_blocks, [0, 1, 2]);
@@ -157,7 +157,7 @@ fn the_vocabulary_is_handed_on() {
         ("tokenizer.ggml.bos_token_id", MetadataValue::U32(40)),
     ]
     .map(|(key, value)| (key.to_owned(), value));
-    let checkpoint = open(tiny_gguf(DType::BF16, &further)).unwrap();
+    let checkpoint = open(&tiny_gguf(DType::BF16, &further)).unwrap();
     let expected = GgufVocabulary {
         model: "llama".to_owned(),
         tokens: vec!["<pad>".to_owned(), "▁a".to_owned(), String::new()],
@@ -213,7 +213,7 @@ fn as_llama_cpp_writes(layers: u32, further: &[(&str, MetadataValue)]) -> Vec<u8
 #[test]
 fn keys_that_llama_cpp_leaves_out_take_what_it_hard_codes() {
     for (layers, shared) in [(30, 10), (35, 15)] {
-        let checkpoint = open(as_llama_cpp_writes(layers, &[])).unwrap();
+        let checkpoint = open(&as_llama_cpp_writes(layers, &[])).unwrap();
         let expected = Config {
             hidden: 64,
             ffn_widths: vec![96; layers as usize],
@@ -229,14 +229,14 @@ fn keys_that_llama_cpp_leaves_out_take_what_it_hard_codes() {
         assert_eq!(checkpoint.config(), &expected);
     }
     assert_eq!(
-        open(as_llama_cpp_writes(31, &[])).unwrap_err(),
+        open(&as_llama_cpp_writes(31, &[])).unwrap_err(),
         "memory: gemma3n.attention.shared_kv_layers: is missing; convert the model again"
     );
 }
 
 #[test]
 fn llama_cpp_s_own_keys_are_understood() {
-    let checkpoint = open(as_llama_cpp_writes(
+    let checkpoint = open(&as_llama_cpp_writes(
         5,
         &[
             ("gemma3n.attention.shared_kv_layers", MetadataValue::U32(2)),
@@ -339,14 +339,14 @@ fn files_of_other_content_are_refused() {
                 .to_owned(),
         ),
     ] {
-        assert_eq!(open(bytes).unwrap_err(), expected, "{case}");
+        assert_eq!(open(&bytes).unwrap_err(), expected, "{case}");
     }
 }
 
 #[test]
 fn a_missing_tensor_is_named() {
     let shared = ("gemma3n.attention.shared_kv_layers", MetadataValue::U32(0));
-    let checkpoint = open(as_llama_cpp_writes(5, &[shared])).unwrap();
+    let checkpoint = open(&as_llama_cpp_writes(5, &[shared])).unwrap();
     assert_eq!(
         checkpoint.weights().unwrap_err().to_string(),
         "memory: per_layer_model_projection.weight is missing; the file is not a whole Gemma 3n text model"
@@ -363,12 +363,12 @@ fn a_type_that_is_not_read_is_named() {
     assert_eq!(bytes[kind], 8);
     bytes[kind] = 3;
     assert_eq!(
-        open(bytes.clone()).unwrap_err(),
+        open(&bytes).unwrap_err(),
         "memory: layers.1.mlp.up_proj.weight is stored as Q4_1, but weights are read from F32, F16, BF16, Q8_0 and \
          Q4_0; convert the model to one of these"
     );
     bytes[kind] = 99;
-    assert_fault("unknown type", bytes, kind, "the tensor \"blk.1.ffn_up.weight\" has the unknown type 99");
+    assert_fault("unknown type", &bytes, kind, "the tensor \"blk.1.ffn_up.weight\" has the unknown type 99");
 }
 
 #[test]
@@ -376,12 +376,12 @@ fn infinite_scales_are_found() {
     let weights = tiny_weights(DType::F32);
     for dtype in [DType::Q8_0, DType::Q4_0] {
         let mut bytes = tiny_gguf(dtype, &[]);
-        let checkpoint = open(bytes.clone()).unwrap();
+        let checkpoint = open(&bytes).unwrap();
         let up = &checkpoint.weights().unwrap().layers[3].up;
         // The scale of the second block of row 5.
         let scale = up.offset() + 5 * up.row_stride() + dtype.block_bytes();
         bytes[scale..scale + 2].copy_from_slice(&[0x00, 0xFC]);
-        let broken = open(bytes).unwrap().weights().unwrap();
+        let broken = open(&bytes).unwrap().weights().unwrap();
         assert_eq!(broken.parameters(), weights.parameters());
         assert_eq!(
             broken.check_finite().unwrap_err().to_string(),
@@ -396,77 +396,36 @@ fn a_header_that_cannot_be_trusted_is_refused() {
     let nested = (0..1000).fold(key(ARRAY), |raw, _| raw.u32(ARRAY).u64(1));
     let twice = Raw::header(0, 2).text("k").u32(U32).u32(1).text("k").u32(U32).u32(1);
     let alignment = |value| Raw::header(0, 1).text("general.alignment").u32(U32).u32(value);
+    let alignment_text = Raw::header(0, 1).text("general.alignment").u32(STRING).text("32");
     let big_endian = Raw(b"GGUF".to_vec()).u32(3_u32.swap_bytes());
     let alignment_problem =
         |value| format!("general.alignment is {value}, not a power of two of at most 1048576");
+    let left = |bytes: u64, left| format!("{bytes} bytes are needed, but the file ends after {left}");
+    let limit = |count: u64, what: &str, limit| format!("{count} {what}, but at most {limit} are read");
+    let of = str::to_owned;
     for (case, raw, at, problem) in [
-        ("another file", Raw(b"GGML\0\0\0\0".to_vec()), 4, "the file does not start with GGUF".to_owned()),
-        ("version 1", Raw(b"GGUF".to_vec()).u32(1), 4, "version 1; versions 2 and 3 are read".to_owned()),
-        ("big-endian", big_endian, 4, "a big-endian file; only little-endian ones are read".to_owned()),
-        ("tensors", Raw::header(65_537, 0), 8, "65537 tensors, but at most 65536 are read".to_owned()),
-        (
-            "entries",
-            Raw::header(0, u64::MAX),
-            16,
-            format!("{} metadata entries, but at most 65536 are read", u64::MAX),
-        ),
-        (
-            "key past the end",
-            Raw::header(0, 1).u64(9),
-            32,
-            "9 bytes are needed, but the file ends after 0".to_owned(),
-        ),
-        (
-            "long key",
-            Raw::header(0, 1).u64(65_536),
-            24,
-            "65536 bytes in a string, but at most 65535 are read".to_owned(),
-        ),
-        ("type of value", key(13), 33, "13 is not the type of a metadata value".to_owned()),
-        ("value past the end", key(U32), 37, "4 bytes are needed, but the file ends after 0".to_owned()),
-        (
-            "string of 1 GiB",
-            key(STRING).u64(1 << 30),
-            37,
-            "1073741824 bytes in a string, but at most 67108864 are read".to_owned(),
-        ),
-        (
-            "string past the end",
-            key(STRING).u64(1 << 20),
-            45,
-            "1048576 bytes are needed, but the file ends after 0".to_owned(),
-        ),
-        (
-            "long array",
-            key(ARRAY).u32(U32).u64(1 << 30),
-            41,
-            "1073741824 elements in an array, but at most 16777216 are read".to_owned(),
-        ),
-        (
-            "array past the end",
-            key(ARRAY).u32(U32).u64(1 << 20),
-            49,
-            "4194304 bytes are needed, but the file ends after 0".to_owned(),
-        ),
-        (
-            "strings past the end",
-            key(ARRAY).u32(STRING).u64(1 << 20),
-            49,
-            "8 bytes are needed, but the file ends after 0".to_owned(),
-        ),
-        ("nested arrays", nested, 85, "arrays nested deeper than 4".to_owned()),
-        ("key twice", twice, 33, "the key \"k\" stands there twice".to_owned()),
-        ("alignment 0", alignment(0), 53, alignment_problem(0)),
-        ("alignment 24", alignment(24), 53, alignment_problem(24)),
-        ("alignment of 2 MiB", alignment(1 << 21), 53, alignment_problem(1 << 21)),
-        (
-            "alignment as text",
-            Raw::header(0, 1).text("general.alignment").u32(STRING).text("32"),
-            63,
-            "general.alignment is not a count".to_owned(),
-        ),
+        ("another file", Raw(b"GGML\0\0\0\0".to_vec()), 0, of("the file does not start with GGUF")),
+        ("version 1", Raw(b"GGUF".to_vec()).u32(1), 4, of("version 1; versions 2 and 3 are read")),
+        ("big-endian", big_endian, 4, of("a big-endian file; only little-endian ones are read")),
+        ("tensors", Raw::header(65_537, 0), 8, limit(65_537, "tensors", 65_536)),
+        ("entries", Raw::header(0, u64::MAX), 16, limit(u64::MAX, "metadata entries", 65_536)),
+        ("key past the end", Raw::header(0, 1).u64(9), 32, left(9, 0)),
+        ("long key", Raw::header(0, 1).u64(65_536), 24, limit(65_536, "bytes in a string", 65_535)),
+        ("type of value", key(13), 33, of("13 is not the type of a metadata value")),
+        ("value past the end", key(U32), 37, left(4, 0)),
+        ("string of 1 GiB", key(STRING).u64(1 << 30), 37, limit(1 << 30, "bytes in a string", 64 << 20)),
+        ("string past the end", key(STRING).u64(1 << 20), 45, left(1 << 20, 0)),
+        ("long array", key(ARRAY).u32(U32).u64(1 << 30), 41, limit(1 << 30, "elements in an array", 1 << 24)),
+        ("array past the end", key(ARRAY).u32(U32).u64(1 << 20), 49, left(4 << 20, 0)),
+        ("strings past the end", key(ARRAY).u32(STRING).u64(1 << 20), 49, left(8, 0)),
+        ("nested arrays", nested, 85, of("arrays nested deeper than 4")),
+        ("key twice", twice, 41, of("the key \"k\" stands there twice")),
+        ("alignment 0", alignment(0), 57, alignment_problem(0)),
+        ("alignment 24", alignment(24), 57, alignment_problem(24)),
+        ("alignment of 2 MiB", alignment(1 << 21), 57, alignment_problem(1 << 21)),
+        ("alignment as text", alignment_text, 63, of("general.alignment is not a count")),
     ] {
-        assert_fault(case, raw.0, at, &problem);
+        assert_fault(case, &raw.0, at, &problem);
     }
 }
 
@@ -514,18 +473,18 @@ fn tensors_that_cannot_be_in_the_file_are_refused() {
             "a tensor name is not UTF-8",
         ),
     ] {
-        assert_fault(case, bytes, at, problem);
+        assert_fault(case, &bytes, at, problem);
     }
 }
 
 #[test]
 fn a_file_cut_anywhere_is_refused() {
     let bytes = tiny_gguf(DType::Q8_0, &[]);
-    let first = Checkpoint::from_gguf_storage(&storage(bytes.clone())).unwrap();
+    let first = Checkpoint::from_gguf_storage(&storage(&bytes)).unwrap();
     let header = first.tensor("embed_tokens.weight").unwrap().offset();
     let cuts = (0..header).chain((header..bytes.len() - 32).step_by(997));
     for cut in cuts {
-        let error = open(bytes[..cut].to_vec()).unwrap_err();
+        let error = open(&bytes[..cut]).unwrap_err();
         assert!(error.starts_with("memory: byte ") && error.contains("the file"), "cut at {cut}: {error}");
     }
 }
@@ -563,7 +522,7 @@ proptest! {
             bytes[at] = byte;
         }
         bytes.truncate(length.unwrap_or(usize::MAX));
-        if let Ok(checkpoint) = open(bytes)
+        if let Ok(checkpoint) = open(&bytes)
             && let Ok(weights) = checkpoint.weights()
         {
             drop(weights.check_finite());

@@ -144,10 +144,10 @@ pub fn error_of(path: &Path, folder: &Path) -> String {
     error.to_string().replace(&folder.display().to_string(), "DIR")
 }
 
-pub fn storage(bytes: Vec<u8>) -> Storage {
+pub fn storage(bytes: &[u8]) -> Storage {
     // The start of a vector of words is aligned for every type.
     let mut words = vec![0_u64; bytes.len().div_ceil(8)];
-    bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
+    bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
     Storage::new("memory", Words(words, bytes.len()))
 }
 
