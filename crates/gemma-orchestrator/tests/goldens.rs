@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gemma_cpu::reference::ReferenceDevice;
+use gemma_cpu::simd::Isa;
+use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::{BufferId, DType, Deadline, Device, Op, Probe, Step};
 use gemma_orchestrator::{Engine, EngineOptions, Model, Phase, Session, evaluate};
 use safetensors::SafeTensors;
@@ -75,14 +77,24 @@ fn engine(model: &Model, device: &Arc<dyn Device>, chunk: usize) -> Engine {
 }
 
 fn devices() -> Vec<Arc<dyn Device>> {
-    vec![Arc::new(ReferenceDevice::new(1 << 30))]
+    let mut devices: Vec<Arc<dyn Device>> = vec![Arc::new(ReferenceDevice::new(1 << 30))];
+    for isa in Isa::available() {
+        let options = CpuOptions { threads: 1, isa, memory: 1 << 30 };
+        devices.push(Arc::new(CpuDevice::new(options).unwrap()));
+    }
+    devices
+}
+
+fn names(device: &dyn Device) -> String {
+    let info = device.info();
+    format!("{} {}", info.id, info.features.join(" "))
 }
 
 fn for_each_case(check: impl Fn(&str, &Model, &Golden, &Arc<dyn Device>)) {
     for (name, golden_name, slice) in CASES {
         let (model, golden) = (model(name, *slice), golden(golden_name));
         for device in devices() {
-            let what = format!("{name} as {golden_name} on {}", device.info().id);
+            let what = format!("{name} as {golden_name} on {}", names(device.as_ref()));
             check(&what, &model, &golden, &device);
         }
     }

@@ -1,0 +1,60 @@
+//! Which model, on which device, in what shape: shared by every verb that opens a model.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Deserialize;
+
+/// Each field may come from a flag, from the environment or from the configuration file, in this order.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[command(next_help_heading = "Model and device")]
+pub(crate) struct SetupArgs {
+    /// Directory, .safetensors or .gguf file [default: the built-in story model]
+    #[arg(short = 'm', long, env = "GEMMA_MODEL", value_name = "DIR_OR_FILE")]
+    pub(crate) model: Option<PathBuf>,
+
+    /// Part of the model to use: e2b, 2.54b, 1/2, ... or a TOML or CSV file [default: all of it]
+    #[arg(long, env = "GEMMA_SLICE", value_name = "NAME_OR_FILE")]
+    pub(crate) slice: Option<String>,
+
+    /// Device to run on: auto, cpu, reference
+    #[arg(long, env = "GEMMA_DEVICE", value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+
+    /// CPU threads [default: one a core]
+    #[arg(short = 't', long, env = "GEMMA_THREADS", value_name = "N")]
+    pub(crate) threads: Option<usize>,
+
+    /// Positions of the context [default: 4096, or what the model has if less]
+    #[arg(short = 'c', long, env = "GEMMA_CONTEXT", value_name = "N")]
+    pub(crate) context: Option<usize>,
+
+    /// Prompt tokens that are run at once [default: 128]
+    #[arg(long, env = "GEMMA_CHUNK", value_name = "N")]
+    pub(crate) chunk: Option<usize>,
+
+    /// Type of the KV cache: f16 or f32 [default: f16]
+    #[arg(long, env = "GEMMA_CACHE_TYPE", value_name = "TYPE")]
+    pub(crate) cache_type: Option<String>,
+
+    /// Most memory for activations and KV cache, in MiB; mapped weights do not count [default: 8192]
+    #[arg(long, env = "GEMMA_MEMORY", value_name = "MIB")]
+    pub(crate) memory: Option<u64>,
+}
+
+impl SetupArgs {
+    /// These, and `lower`'s where these say nothing.
+    pub(crate) fn or(self, lower: Self) -> Self {
+        Self {
+            model: self.model.or(lower.model),
+            slice: self.slice.or(lower.slice),
+            device: self.device.or(lower.device),
+            threads: self.threads.or(lower.threads),
+            context: self.context.or(lower.context),
+            chunk: self.chunk.or(lower.chunk),
+            cache_type: self.cache_type.or(lower.cache_type),
+            memory: self.memory.or(lower.memory),
+        }
+    }
+}

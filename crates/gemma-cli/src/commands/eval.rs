@@ -1,0 +1,100 @@
+//! `gemma eval`: logits, losses and greedy continuations of given tokens, in a fixed form for scripts.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+use gemma_orchestrator::{Session, evaluate};
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
+
+use crate::args::EvalArgs;
+use crate::failure::Failure;
+use crate::{model, output, settings};
+
+/// Largest file of prompts.
+const MAX_PROMPTS_BYTES: u64 = 64 << 20;
+
+#[derive(Serialize)]
+struct Report {
+    items: Vec<Item>,
+}
+
+#[derive(Serialize)]
+struct Item {
+    prompt: Vec<u32>,
+    greedy: Vec<u32>,
+    /// Nats, summed over every token of the prompt but the first.
+    nll: f64,
+}
+
+/// Runs the verb.
+pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
+    let prompts = read_prompts(&args.tokens)?;
+    let mut setup = settings::setup(args.setup)?;
+    let model = model::open(&setup)?;
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    setup.context.get_or_insert((longest + args.new).clamp(1, model.config.max_context));
+    let mut engine = model::engine(&model, &setup)?;
+    let mut session = Session::new(&engine)?;
+    let mut items = Vec::new();
+    let mut logits = BTreeMap::new();
+    for (index, prompt) in prompts.into_iter().enumerate() {
+        let mut rows: Vec<f32> = Vec::new();
+        let wanted = args.out_logits.is_some();
+        let loss = evaluate::loss(&mut engine, &mut session, &prompt, &mut |_, row| {
+            if wanted {
+                rows.extend_from_slice(row);
+            }
+        })?;
+        let greedy = evaluate::greedy(&mut engine, &mut session, args.new)?;
+        logits.insert(format!("p{index}.logits"), (prompt.len(), rows));
+        items.push(Item { prompt, greedy, nll: loss.nats });
+    }
+    if let Some(path) = &args.out_logits {
+        write_logits(path, &logits, model.config.vocabulary)?;
+    }
+    if args.json {
+        return output::print_json(&Report { items });
+    }
+    let mut out = std::io::stdout().lock();
+    for (index, item) in items.iter().enumerate() {
+        let (tokens, nll) = (item.prompt.len(), item.nll);
+        writeln!(out, "prompt {index}: {tokens} tokens, {nll:.4} nats, greedy {:?}", item.greedy)?;
+    }
+    Ok(())
+}
+
+fn read_prompts(path: &Path) -> anyhow::Result<Vec<Vec<u32>>> {
+    let name = path.display().to_string();
+    let file = std::fs::File::open(path).with_context(|| name.clone())?;
+    let mut bytes = Vec::new();
+    file.take(MAX_PROMPTS_BYTES + 1).read_to_end(&mut bytes).with_context(|| name.clone())?;
+    if bytes.len() as u64 > MAX_PROMPTS_BYTES {
+        bail!("{name}: longer than {MAX_PROMPTS_BYTES} bytes");
+    }
+    let prompts: Vec<Vec<u32>> = serde_json::from_slice(&bytes)
+        .with_context(|| format!("{name}: not a list of lists of token ids"))?;
+    match prompts.iter().position(Vec::is_empty) {
+        Some(index) => Err(anyhow!("{name}: prompt {index} is empty; a prompt has at least one token")),
+        None => Ok(prompts),
+    }
+}
+
+fn write_logits(
+    path: &Path,
+    logits: &BTreeMap<String, (usize, Vec<f32>)>,
+    vocabulary: usize,
+) -> anyhow::Result<()> {
+    let bytes: BTreeMap<&String, Vec<u8>> = logits
+        .iter()
+        .map(|(name, (_, rows))| (name, rows.iter().flat_map(|value| value.to_le_bytes()).collect()))
+        .collect();
+    let views = logits.iter().map(|(name, (tokens, _))| {
+        let view = TensorView::new(Dtype::F32, vec![*tokens, vocabulary], &bytes[name]);
+        view.map(|view| (name.clone(), view))
+    });
+    let views = views.collect::<Result<BTreeMap<_, _>, _>>()?;
+    safetensors::serialize_to_file(views, None, path).with_context(|| path.display().to_string())
+}

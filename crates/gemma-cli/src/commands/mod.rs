@@ -1,0 +1,11 @@
+//! One file a verb.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod doctor;
+pub(crate) mod eval;
+pub(crate) mod info;
+pub(crate) mod perplexity;
+pub(crate) mod run;
+pub(crate) mod shell;
+pub(crate) mod validate;

@@ -1,0 +1,54 @@
+//! `gemma`: the command line. It parses, wires devices to the engine and presents results; it decides nothing else.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 all well, 1 a validation failed,
+//! 2 usage or run-time error, 3 no usable device, 130 interrupted.
+
+mod args;
+mod commands;
+mod devices;
+mod failure;
+mod model;
+mod output;
+mod settings;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Verb};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    signals::install();
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    match cli.verb {
+        None if cli.run.is_bare() && output::is_interactive() => commands::chat::chat(cli.run.into_chat()),
+        None => commands::run::run(cli.run),
+        Some(Verb::Run(args)) => commands::run::run(args),
+        Some(Verb::Chat(args)) => commands::chat::chat(args),
+        Some(Verb::Info(args)) => commands::info::info(args),
+        Some(Verb::Doctor(args)) => commands::doctor::doctor(&args),
+        Some(Verb::Bench(args)) => commands::bench::bench(args),
+        Some(Verb::Eval(args)) => commands::eval::eval(args),
+        Some(Verb::Perplexity(args)) => commands::perplexity::perplexity(args),
+        Some(Verb::Validate(args)) => commands::validate::validate(args),
+        Some(Verb::Completions(args)) => commands::shell::completions(&args),
+        Some(Verb::Man) => commands::shell::manual_page(),
+    }
+}
+
+/// Logs go to standard error; `GEMMA_LOG=debug` shows more.
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("GEMMA_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+}

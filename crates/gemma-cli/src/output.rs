@@ -1,0 +1,65 @@
+//! What people see: statistics, sizes, JSON.
+
+use std::io::{IsTerminal, Write};
+
+use gemma_cpu::bandwidth;
+use gemma_cpu::pool::Pool;
+use gemma_cpu::simd::Isa;
+use gemma_orchestrator::{Engine, Stats, stats};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Whether a person sits at both ends.
+pub(crate) fn is_interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+/// Prints a value as indented JSON on standard output.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)
+        .map_err(|error| Failure::from(std::io::Error::from(error)))?;
+    Ok(writeln!(out)?)
+}
+
+/// Read bandwidth of this machine with the engine's number of threads, measured now, in bytes a second.
+pub(crate) fn measured_bandwidth(engine: &Engine) -> Option<f64> {
+    let pool = Pool::new(engine.device().units.max(1)).ok()?;
+    Some(bandwidth::measure(Isa::from_env().ok()?, &pool))
+}
+
+/// The statistics line: everything measured in this run on the device named at its end.
+pub(crate) fn stats_line(stats: &Stats, engine: &Engine, bandwidth: Option<f64>) -> String {
+    let mut parts = vec![match stats.reused_tokens {
+        0 => format!("prompt {} tokens", stats.prompt_tokens),
+        reused => format!("prompt {} tokens ({reused} reused)", stats.prompt_tokens),
+    }];
+    if !stats.time_to_first_token.is_zero() {
+        parts.push(format!("first token {:.0} ms", stats.time_to_first_token.as_secs_f64() * 1e3));
+    }
+    parts.extend(stats.prefill_rate().map(|rate| format!("prefill {rate:.1} tok/s")));
+    parts.extend(stats.decode_rate().map(|rate| format!("decode {rate:.1} tok/s")));
+    if let Some(moved) = stats.decode_bandwidth() {
+        let part =
+            bandwidth.map(|all| format!(" = {:.0} % of measured {:.1}", moved / all * 100.0, all / 1e9));
+        parts.push(format!("{:.2} GB/s{}", moved / 1e9, part.unwrap_or_default()));
+    }
+    parts.extend(stats::peak_rss().map(|bytes| format!("peak RSS {}", size(bytes))));
+    let device = engine.device();
+    let features =
+        if device.features.is_empty() { String::new() } else { format!(" {}", device.features.join(" ")) };
+    format!("[{} | {}, {}{features}, {} threads]", parts.join(", "), device.id, device.name, device.units)
+}
+
+/// Bytes for people: 1.50 GiB.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.2} {}", units[unit]) }
+}

@@ -1,0 +1,76 @@
+//! Signals: Ctrl-C ends a generation, and a model file that shrinks under us ends the program with a message.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Set by Ctrl-C; whoever generates looks at it.
+static CANCEL: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+/// Whether somebody is looking.
+static LISTENING: AtomicBool = AtomicBool::new(false);
+
+/// While it lives, Ctrl-C sets [`cancel_flag`] instead of ending the program.
+pub(crate) struct Listening(());
+
+/// Installs the handlers, once, at the start of the program.
+pub(crate) fn install() {
+    let cancel = Arc::clone(cancel_flag());
+    // A second Ctrl-C does not wait for the first to be honoured.
+    let handler = move || {
+        if !LISTENING.load(Ordering::Relaxed) || cancel.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        tracing::warn!(%error, "Ctrl-C will end the program at once");
+    }
+    #[cfg(unix)]
+    sigbus::install();
+}
+
+/// The flag that Ctrl-C sets.
+pub(crate) fn cancel_flag() -> &'static Arc<AtomicBool> {
+    CANCEL.get_or_init(Arc::default)
+}
+
+/// Whether Ctrl-C was pressed while somebody was listening.
+pub(crate) fn cancelled() -> bool {
+    cancel_flag().load(Ordering::Relaxed)
+}
+
+/// Begins to listen, with the flag down.
+pub(crate) fn listen() -> Listening {
+    cancel_flag().store(false, Ordering::Relaxed);
+    LISTENING.store(true, Ordering::Relaxed);
+    Listening(())
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        LISTENING.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(unix)]
+mod sigbus {
+    /// Reading a mapped page behind the end of a file that somebody truncated raises SIGBUS. There is no way back
+    /// into the computation, but there is a way to say what happened instead of "Bus error (core dumped)".
+    const MESSAGE: &[u8] =
+        b"gemma: a model file was cut short or could not be read while it was in use (SIGBUS); put the whole file back and start again\n";
+
+    pub(super) fn install() {
+        // SAFETY: `sigaction` is a plain C struct for which all zeros is a valid value.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handle as *const () as usize;
+        // SAFETY: `action` is initialised, its handler is an `extern "C"` function of one argument, as `sa_flags`
+        // without SA_SIGINFO asks for, and the old action is not wanted.
+        unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) };
+    }
+
+    extern "C" fn handle(_signal: libc::c_int) {
+        // SAFETY: `write` and `_exit` are async-signal-safe, and the message is static.
+        unsafe {
+            libc::write(libc::STDERR_FILENO, MESSAGE.as_ptr().cast(), MESSAGE.len());
+            libc::_exit(2);
+        }
+    }
+}
