@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{BOS, END, START, from_value, json_value, tokenizer, vocabulary};
+use common::{BOS, END, START, from_value, json_value, tokenizer, tokenizer_from_json, vocabulary};
 use gemma_text::tokenizer::{MAX_JSON_BYTES, MAX_PIECE_BYTES, MAX_TEXT_BYTES, MAX_VOCABULARY};
 use gemma_text::{Segment, SpecialTokens, StreamDecoder, Tokenizer, TokenizerError};
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ proptest! {
     #[test]
     fn both_formats_give_the_same_ids(text in text(), parse in any::<bool>()) {
         let special = if parse { SpecialTokens::Parse } else { SpecialTokens::AsText };
-        let json = from_value(&json_value()).unwrap();
+        let json = tokenizer_from_json();
         prop_assert_eq!(tokenizer().encode(&text, special), json.encode(&text, special));
     }
 
@@ -297,7 +297,7 @@ fn merges_of_a_gguf_file_are_used_as_they_are() {
 
 #[test]
 fn roles_are_known() {
-    for tokenizer in [tokenizer(), from_value(&json_value()).unwrap()] {
+    for tokenizer in [tokenizer(), tokenizer_from_json()] {
         assert_eq!(tokenizer.bos_id(), Some(BOS));
         assert_eq!(tokenizer.eos_id(), Some(1));
         assert_eq!(tokenizer.pad_id(), Some(0));

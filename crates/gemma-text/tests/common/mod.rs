@@ -2,12 +2,14 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::sync::LazyLock;
+
 use gemma_text::{Tokenizer, Vocabulary};
 use serde_json::{Value, json};
 
-pub const BOS: u32 = 2;
-pub const START: u32 = 4;
-pub const END: u32 = 5;
+pub(crate) const BOS: u32 = 2;
+pub(crate) const START: u32 = 4;
+pub(crate) const END: u32 = 5;
 
 const CONTROL: [&str; 6] = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"];
 const USER_DEFINED: [&str; 3] = ["\n\n", "<table>", "  "];
@@ -19,7 +21,7 @@ const WORDS: [&str; 14] = [
 ];
 
 /// The arrays of a GGUF file. Each word can be built from left to right.
-pub fn vocabulary() -> Vocabulary {
+pub(crate) fn vocabulary() -> Vocabulary {
     let mut tokens: Vec<String> = CONTROL.iter().map(ToString::to_string).collect();
     let mut token_types = vec![3, 3, 3, 2, 3, 3];
     for byte in 0..=255 {
@@ -58,7 +60,7 @@ pub fn vocabulary() -> Vocabulary {
 }
 
 /// The same vocabulary as a tokenizer.json, with merges found by trying all pairs of pieces.
-pub fn json_value() -> Value {
+pub(crate) fn json_value() -> Value {
     let vocabulary = vocabulary();
     let scores = vocabulary.scores.unwrap();
     let normal = |id: &usize| vocabulary.token_types[*id] == 1;
@@ -95,10 +97,17 @@ pub fn json_value() -> Value {
     })
 }
 
-pub fn tokenizer() -> Tokenizer {
-    Tokenizer::from_vocabulary(vocabulary()).unwrap()
+pub(crate) fn tokenizer() -> Tokenizer {
+    static MADE: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::from_vocabulary(vocabulary()).unwrap());
+    MADE.clone()
 }
 
-pub fn from_value(value: &Value) -> Result<Tokenizer, gemma_text::TokenizerError> {
+/// [`tokenizer`] from its JSON.
+pub(crate) fn tokenizer_from_json() -> Tokenizer {
+    static MADE: LazyLock<Tokenizer> = LazyLock::new(|| from_value(&json_value()).unwrap());
+    MADE.clone()
+}
+
+pub(crate) fn from_value(value: &Value) -> Result<Tokenizer, gemma_text::TokenizerError> {
     Tokenizer::from_json(&serde_json::to_vec(value).unwrap(), "tokenizer.json")
 }
