@@ -74,7 +74,7 @@ fn templates_that_look_into_messages_work_unless_a_special_token_is_there() {
         let ids = template.render_tokens(&tokenizer, &one(), false).unwrap();
         let text = template.render_text(&one(), false).unwrap();
         assert_eq!(ids, tokenizer.encode(&text, SpecialTokens::Parse).unwrap(), "{source}");
-        let error = template.render_tokens(&tokenizer, &[Message::user("x<bos>y")], false).unwrap_err();
+        let error = template.render_tokens(&tokenizer, &[Message::user("xl<bos>y")], false).unwrap_err();
         assert_eq!(
             error,
             TemplateError::SpecialInContent { index: 0, token: "<bos>".to_owned() },
@@ -124,17 +124,79 @@ fn string_times_1e8_is_an_error() {
 }
 
 #[test]
-fn self_doubling_is_an_error() {
+fn self_doubling_text_is_an_error() {
     let cases = [
         format!("{{% set x = 'xxxxxxxx' %}}{}", "{% set x = x ~ x %}".repeat(60)),
-        format!("{{% set x = [1] %}}{}{{{{ x | length }}}}{{{{ x | list | length }}}}", "{% set x = x + x %}".repeat(40)),
         "{% set n = namespace(x='ab') %}{% for i in range(60) %}{% set n.x = n.x.replace('a', n.x) %}{% endfor %}"
             .to_owned(),
-        "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x.join([n.x, n.x]) %}{% endfor %}"
-            .to_owned(),
+        "{% set n = namespace(x='a') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}".to_owned(),
+        "{{ ''.join(('x' * 1000000).split('a') * 90000) | length }}".to_owned(),
+        "{{ 'a'.startswith('x'.split('a') * 99999) }}{{ 'a'.startswith('x'.split('a') * 999999) }}".to_owned(),
+        "{{ list('x' * 999999).count('a') if false else ('x'.split('a') * 999999).count('a') }}".to_owned(),
     ];
     for source in cases {
         assert!(matches!(failure(&source), TemplateError::OutOfFuel { .. }), "{source}");
+    }
+}
+
+#[test]
+fn self_doubling_lists_are_refused() {
+    // Each shares its halves, so that the engine's own budget does not see the 2^40 items.
+    let doubling = [
+        ("[1]", "x + x"),
+        ("[1]", "x + x[0:]"),
+        ("[1]", "[x, x]"),
+        ("[1]", "(x, x)"),
+        ("[1]", "{'a': x, 'b': x}"),
+        ("namespace(a='')", "namespace(a=x, b=x)"),
+        ("namespace(a='')", "namespace(**x)"),
+    ];
+    for (start, step) in doubling {
+        let steps = format!("{{% set x = {step} %}}").repeat(40);
+        let error = ChatTemplate::from_source(&format!("{{% set x = {start} %}}{steps}{{{{ x }}}}"), "", "");
+        assert!(matches!(error, Err(TemplateError::Unbounded { line: 1, .. })), "{step}: {error:?}");
+    }
+    for value in
+        ["n", "n or 1", "n if 1 else 2", "n | default(1)", "1 | default(n)", "namespace()", "n.get('q', n)"]
+    {
+        let source = format!("{{% set n = namespace(a='') %}}\n{{% set n.b = {value} %}}");
+        let error = ChatTemplate::from_source(&source, "", "");
+        assert!(matches!(error, Err(TemplateError::Unbounded { line: 2, .. })), "{value}: {error:?}");
+    }
+    for source in
+        ["{% set x = 'ab' | list %}{{ x | chain(x) }}", "{{ 'ab' | list | zip('ab') }}", "{{ dict(a=1) }}"]
+    {
+        assert!(matches!(failure(source), TemplateError::Failed { .. }), "{source}");
+    }
+}
+
+#[test]
+fn long_chains_do_not_overflow_the_stack() {
+    let chains = [
+        "{{ X 1 }}".replace('X', &"x ~ ".repeat(50_000)),
+        "{{ a X }}".replace('X', &"| trim ".repeat(30_000)),
+        "{% if 0 %}X{% endif %}".replace('X', &"{% elif 0 %}".repeat(20_000)),
+    ];
+    for source in chains {
+        let error = ChatTemplate::from_source(&source, "", "").unwrap_err();
+        assert!(matches!(error, TemplateError::Unbounded { .. }), "{error}");
+    }
+    let long = "{{ X 'x' }}".replace('X', &"'x' ~ ".repeat(498));
+    assert_eq!(template(&long).render_text(&one(), true).unwrap(), "x".repeat(499));
+}
+
+#[test]
+fn what_chat_formats_say_is_accepted() {
+    let sources = [
+        "{% set n = namespace(system='', found=false) %}{% for m in messages %}{% if m.role == 'user' %}\
+         {% set n.system = m.content %}{% set n.found = true %}{% endif %}{% endfor %}{{ n.system + '\\n' }}",
+        "{{ '<a>' + messages[0]['content'] + ('b' if true else '') }}{{ loop_count + 1 if false else '' }}",
+        "{% macro turn(m) %}{{ m.role ~ m.content }}{% endmacro %}{{ turn(messages[0]) }}",
+        "{% if messages[0].role in ['user', 'system'] %}{{ messages[1:] | length + 1 }}{% endif %}",
+        "{% for k, v in messages[0].items() %}{{ k }}{% if loop.first %}{% continue %}{% endif %}{% endfor %}",
+    ];
+    for source in sources {
+        template(source).render_text(&one(), true).unwrap();
     }
 }
 
@@ -157,9 +219,12 @@ fn huge_widths_are_an_error() {
 fn recursion_is_an_error() {
     let error = failure("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}");
     assert!(matches!(error, TemplateError::Failed { .. }), "{error}");
-    let deep = format!("{{{{ {}1{} }}}}", "(".repeat(50_000), ")".repeat(50_000));
-    let error = ChatTemplate::from_source(&deep, "", "").unwrap_err();
-    assert!(matches!(error, TemplateError::Syntax { .. }), "{error}");
+    for (open, close, levels) in [("(", ")", 400), ("{% if 1 %}", "{% endif %}", 10_000)] {
+        let deep = format!("{}1{}", open.repeat(levels), close.repeat(levels));
+        let deep = if open == "(" { format!("{{{{ {deep} }}}}") } else { deep };
+        let error = ChatTemplate::from_source(&deep, "", "").unwrap_err();
+        assert!(matches!(error, TemplateError::Syntax { .. }), "{error}");
+    }
 }
 
 #[test]

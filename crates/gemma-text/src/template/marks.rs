@@ -44,9 +44,12 @@ impl Marks {
         let mut parts = text.split(self.open.as_str());
         add(parts.next().unwrap_or_default(), SpecialTokens::Parse);
         for part in parts {
-            let (index, after) = part.split_once(MARK_CLOSE).unwrap_or((part, ""));
+            let digits = part.find(|each: char| !each.is_ascii_digit()).unwrap_or(part.len());
+            let after = &part[digits..];
+            // A template may have cut the end off; then the result is not what it writes for the message itself.
+            let after = after.strip_prefix(MARK_CLOSE).unwrap_or(after);
             if let Some((index, message)) =
-                index.parse().ok().and_then(|at: usize| Some((at, messages.get(at)?)))
+                part[..digits].parse().ok().and_then(|at: usize| Some((at, messages.get(at)?)))
             {
                 seen[index] = true;
                 add(message.content.trim(), SpecialTokens::AsText);

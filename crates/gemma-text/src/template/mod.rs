@@ -5,6 +5,7 @@
 
 mod config;
 mod marks;
+mod restrict;
 
 use crate::{Segment, SpecialTokens, TemplateError, Tokenizer};
 pub use config::TokenizerConfig;
@@ -154,10 +155,8 @@ impl ChatTemplate {
             eos_token: eos_token.to_owned(),
             built_in: false,
         };
-        environment(0).template_from_str(source).map_err(|error| TemplateError::Syntax {
-            line: error.line().unwrap_or(1),
-            detail: detail_of(&error),
-        })?;
+        restrict::check(source)?;
+        environment(0).template_from_str(source).map_err(|error| syntax_error(&error))?;
         Ok(template)
     }
 
@@ -259,8 +258,12 @@ impl ChatTemplate {
 /// The engine, set up as transformers sets up Jinja, with a budget.
 fn environment(fuel: u64) -> Environment<'static> {
     let mut environment = Environment::new();
-    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
-        environment.set_syntax(syntax);
+    environment.set_syntax(syntax());
+    for name in restrict::NO_FILTERS {
+        environment.remove_filter(name);
+    }
+    for name in restrict::NO_FUNCTIONS {
+        environment.remove_global(name);
     }
     environment.set_fuel(Some(fuel));
     environment.set_recursion_limit(MAX_RECURSION);
@@ -269,6 +272,14 @@ fn environment(fuel: u64) -> Environment<'static> {
         Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
     });
     environment
+}
+
+fn syntax() -> SyntaxConfig {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default()
+}
+
+fn syntax_error(error: &minijinja::Error) -> TemplateError {
+    TemplateError::Syntax { line: error.line().unwrap_or(1), detail: detail_of(error) }
 }
 
 /// Python's string, list and dict methods. `str.format` is left out: a width in it makes a text of any length.
@@ -281,7 +292,22 @@ fn call_method(
     if value.kind() == ValueKind::String && method == "format" {
         return Err(minijinja::Error::from(ErrorKind::UnknownMethod));
     }
+    for list in args.iter().chain([value]) {
+        charge_items(state, list)?;
+    }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// Pays for the items of a list, which may be a short one repeated, as the methods do not.
+fn charge_items(state: &State<'_, '_>, list: &Value) -> Result<(), minijinja::Error> {
+    const BYTES_A_STEP: usize = 64;
+    if matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        for item in list.try_iter()? {
+            let length = item.as_str().map_or_else(|| item.len().unwrap_or(0), str::len);
+            state.consume_fuel(1 + (length / BYTES_A_STEP) as u64)?;
+        }
+    }
+    Ok(())
 }
 
 fn check_conversation(messages: &[Message], add_generation_prompt: bool) -> Result<(), TemplateError> {
