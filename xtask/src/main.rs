@@ -4,6 +4,8 @@
 #![expect(clippy::print_stdout, reason = "a command-line program reports on stdout")]
 
 mod default_model;
+mod goldens;
+mod tidy;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +21,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Check the rules of the house: layers, sizes, unsafe code, unfinished work
+    Tidy,
+    /// Remake the goldens from Hugging Face transformers; needs Python 3.11 and about 4 GB
+    Goldens {
+        /// Compare with the committed files, byte by byte, and leave those alone
+        #[arg(long)]
+        check: bool,
+        /// The Python to make the virtual environment with
+        #[arg(long, default_value = "python3")]
+        python: String,
+    },
     /// Make assets/nano-q8_0.gguf from a checkpoint folder in bf16
     DefaultModel {
         /// The folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json
@@ -33,6 +46,8 @@ enum Chore {
 fn main() -> anyhow::Result<()> {
     let root = repository()?;
     match Arguments::parse().chore {
+        Chore::Tidy => tidy::run(root),
+        Chore::Goldens { check, python } => goldens::make(root, &python, check),
         Chore::DefaultModel { from, out } => {
             default_model::make(&from, &out.unwrap_or_else(|| root.join(default_model::PLACE)))
         }
