@@ -17,9 +17,9 @@ const BY_HAND: &str = "README.md";
 
 /// Makes the goldens of the repository at `root`, or compares them.
 pub(crate) fn make(root: &Path, python: &str, check: bool) -> anyhow::Result<()> {
-    let work = build_folder(root).join("goldens");
+    let work = crate::build_folder(root).join("goldens");
     let (venv, out) =
-        (build_folder(root).join("goldens-venv"), if check { work } else { root.join(GOLDENS) });
+        (crate::build_folder(root).join("goldens-venv"), if check { work } else { root.join(GOLDENS) });
     let own_python = venv.join("bin/python");
     if !own_python.is_file() {
         run(Command::new(python).args(["-m", "venv"]).arg(&venv))?;
@@ -44,11 +44,6 @@ pub(crate) fn make(root: &Path, python: &str, check: bool) -> anyhow::Result<()>
         println!("the goldens are those that are committed");
     }
     Ok(())
-}
-
-/// Where cargo builds.
-fn build_folder(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {

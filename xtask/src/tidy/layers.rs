@@ -11,10 +11,11 @@ use super::Finding;
 /// A crate, the crates of ours it may use, and those that its tests may use besides.
 type Layer = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-/// Lowest first. Only the program, tests and benches name a backend; a backend never knows the model.
+/// Lowest first. Only the program, tests and benches name a backend; a backend never knows the model,
+/// though its tests may run one.
 const LAYERS: [Layer; 8] = [
     ("gemma-hal", &[], &[]),
-    ("gemma-cpu", &["gemma-hal"], &[]),
+    ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
     ("gemma-matformer", &["gemma-hal"], &["gemma-cpu"]),
     ("gemma-text", &[], &[]),
     ("gemma-orchestrator", &["gemma-hal", "gemma-matformer", "gemma-text"], &["gemma-cpu"]),

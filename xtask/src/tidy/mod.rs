@@ -1,9 +1,10 @@
 //! `cargo xtask tidy`: the rules of the house as plain checks, run as a test as well.
 //!
-//! Layers and manifests are in `layers`, what one Rust file must keep to is in `rules`. Tidy reads and reports; it
-//! never writes. What rustfmt and clippy find is left to them.
+//! Layers and manifests are in `layers`, what one Rust file must keep to is in `rules`, what the documents promise in
+//! `limits`. Tidy reads and reports; it never writes. What rustfmt and clippy find is left to them.
 
 mod layers;
+mod limits;
 mod rules;
 mod source;
 
@@ -19,6 +20,9 @@ const ROOMS: [&str; 7] = ["crates", "xtask", "benches", "fuzz", "docs", "assets"
 const NO_SOURCE: [&str; 5] = ["target", "corpus", "seeds", "artifacts", "goldens"];
 /// Files that are held to the size rules and to the layers.
 const HOUSE: [&str; 3] = ["crates", "xtask", "benches"];
+
+/// Where the limits on files from outside are promised.
+const LIMITS: &str = "SECURITY.md";
 
 /// A place where a rule is broken.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +76,10 @@ fn check(root: &Path) -> anyhow::Result<(usize, Vec<Finding>)> {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         read += 1;
         findings.extend(check_file(name, &text));
+        if name == Path::new(LIMITS) {
+            let source = |place: &str| fs::read_to_string(root.join(place)).ok();
+            findings.extend(limits::check(name, &text, &source));
+        }
     }
     findings.sort();
     Ok((read, findings))
