@@ -33,12 +33,12 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.verb {
         None if cli.run.is_bare() && output::is_interactive() => commands::chat::chat(cli.run.into_chat()),
-        None => commands::run::run(cli.run),
-        Some(Verb::Run(args)) => commands::run::run(args),
+        None => commands::run::run(&cli.run),
+        Some(Verb::Run(args)) => commands::run::run(&args),
         Some(Verb::Chat(args)) => commands::chat::chat(args),
         Some(Verb::Info(args)) => commands::info::info(args),
         Some(Verb::Doctor(args)) => commands::doctor::doctor(&args),
-        Some(Verb::Bench(args)) => commands::bench::bench(args),
+        Some(Verb::Bench(args)) => commands::bench::bench(&args),
         Some(Verb::Eval(args)) => commands::eval::eval(args),
         Some(Verb::Perplexity(args)) => commands::perplexity::perplexity(args),
         Some(Verb::Validate(args)) => commands::validate::validate(args),

@@ -30,7 +30,7 @@ pub(crate) fn engine(model: &Model, setup: &Setup) -> Result<Engine, Failure> {
     let options = EngineOptions {
         context: setup.context.unwrap_or(usual.context),
         chunk: setup.chunk.unwrap_or(usual.chunk),
-        cache_dtype: setup.cache_dtype,
+        cache_dtype: setup.cache_dtype.unwrap_or(usual.cache_dtype),
     };
     Ok(Engine::new(model.config.clone(), model.weights.clone(), options, devices::open(setup)?)?)
 }

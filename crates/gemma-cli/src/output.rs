@@ -23,14 +23,21 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(writeln!(out)?)
 }
 
-/// Read bandwidth of this machine with the engine's number of threads, measured now, in bytes a second.
-pub(crate) fn measured_bandwidth(engine: &Engine) -> Option<f64> {
+/// Read bandwidth of this machine with the engine's number of threads, measured now, in bytes a second. The
+/// measurement takes memory of its own, so the peak until now is noted first.
+pub(crate) fn measured_bandwidth(engine: &Engine, peak_rss: &mut Option<u64>) -> Option<f64> {
+    *peak_rss = stats::peak_rss();
     let pool = Pool::new(engine.device().units.max(1)).ok()?;
     Some(bandwidth::measure(Isa::from_env().ok()?, &pool))
 }
 
 /// The statistics line: everything measured in this run on the device named at its end.
-pub(crate) fn stats_line(stats: &Stats, engine: &Engine, bandwidth: Option<f64>) -> String {
+pub(crate) fn stats_line(
+    stats: &Stats,
+    engine: &Engine,
+    bandwidth: Option<f64>,
+    peak_rss: Option<u64>,
+) -> String {
     let mut parts = vec![match stats.reused_tokens {
         0 => format!("prompt {} tokens", stats.prompt_tokens),
         reused => format!("prompt {} tokens ({reused} reused)", stats.prompt_tokens),
@@ -45,7 +52,7 @@ pub(crate) fn stats_line(stats: &Stats, engine: &Engine, bandwidth: Option<f64>)
             bandwidth.map(|all| format!(" = {:.0} % of measured {:.1}", moved / all * 100.0, all / 1e9));
         parts.push(format!("{:.2} GB/s{}", moved / 1e9, part.unwrap_or_default()));
     }
-    parts.extend(stats::peak_rss().map(|bytes| format!("peak RSS {}", size(bytes))));
+    parts.extend(peak_rss.map(|bytes| format!("peak RSS {}", size(bytes))));
     let device = engine.device();
     let features =
         if device.features.is_empty() { String::new() } else { format!(" {}", device.features.join(" ")) };

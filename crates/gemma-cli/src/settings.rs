@@ -35,7 +35,8 @@ pub(crate) struct Setup {
     pub(crate) threads: Option<usize>,
     pub(crate) context: Option<usize>,
     pub(crate) chunk: Option<usize>,
-    pub(crate) cache_dtype: DType,
+    /// None is the verb's usual one.
+    pub(crate) cache_dtype: Option<DType>,
     /// Bytes.
     pub(crate) memory: u64,
 }
@@ -51,10 +52,11 @@ pub(crate) struct Sampling {
 /// Resolves the model's and the device's settings.
 pub(crate) fn setup(args: SetupArgs) -> Result<Setup> {
     let args = args.or(config_file()?.model);
-    let cache = args.cache_type.unwrap_or_else(|| "f16".to_owned());
-    let cache_dtype = DType::from_name(&cache)
-        .filter(|dtype| gemma_hal::is_cache_dtype(*dtype))
-        .ok_or_else(|| anyhow!("--cache-type {cache}: choose f16 or f32"))?;
+    let cache_dtype = args.cache_type.as_deref().map(|name| {
+        let dtype = DType::from_name(name).filter(|dtype| gemma_hal::is_cache_dtype(*dtype));
+        dtype.ok_or_else(|| anyhow!("--cache-type {name}: choose f16 or f32"))
+    });
+    let cache_dtype = cache_dtype.transpose()?;
     let memory = args.memory.unwrap_or(DEFAULT_MEMORY_MIB);
     Ok(Setup {
         model: args.model,

@@ -1,6 +1,6 @@
 //! Gemma 3n as data: its configuration, its model files, its elastic slices.
 //!
-//! Bytes from outside enter through [`checkpoint`] and [`slice`] and leave as a validated [`Config`] and typed
+//! Bytes from outside enter through [`checkpoint`] and [`mod@slice`] and leave as a validated [`Config`] and typed
 //! [`Weights`] that see the file in place; [`plan`] turns them into operations. Nothing here computes with weights or
 //! knows a device.
 

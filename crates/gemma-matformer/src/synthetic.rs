@@ -168,3 +168,30 @@ fn hash(name: &str, seed: u64) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Slice;
+
+    /// Weights that no page of memory holds.
+    fn untouched(config: &Config) -> Weights {
+        let source = |_: &str, rows: usize, columns: usize| {
+            let map = zeros(rows * columns * 2).unwrap();
+            Ok(Weight::new(Storage::new(NAME, map), 0, rows, columns, DType::BF16).unwrap())
+        };
+        Weights::from_source(config, &source).unwrap()
+    }
+
+    #[test]
+    fn e2b_has_the_published_number_of_parameters() {
+        // transformers counts the keys and values that sharing layers carry and never use.
+        let e2b = Config::e2b();
+        let unused = 10 * (2 * e2b.kv_width() * e2b.hidden + e2b.head_dim) as u64;
+        assert_eq!(untouched(&e2b).parameters() + unused, 4_456_156_768);
+        let e4b = Config::e4b();
+        let (config, sliced) = untouched(&e4b).slice(&e4b, &Slice::named("e2b").unwrap()).unwrap();
+        assert_eq!(config, e2b);
+        assert_eq!(sliced.parameters() + unused, 4_456_156_768);
+    }
+}

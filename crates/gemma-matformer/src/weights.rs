@@ -160,10 +160,19 @@ impl Weights {
         result
     }
 
-    /// Stored values of all tensors, each counted once.
+    /// Values that the decoder uses, each counted once; of a slice only its own part of the PLE table and projection.
     pub fn parameters(&self) -> u64 {
+        let ple = (self.ple_blocks.len() * self.ple_norm.columns()) as u64;
         let mut total = 0;
-        self.for_each(&mut |_, weight| total += weight.values());
+        self.for_each(&mut |name, weight| {
+            total += if name == tensors::PLE_TABLE.canonical {
+                ple * weight.rows() as u64
+            } else if name == tensors::PLE_PROJECTION.canonical {
+                ple * weight.columns() as u64
+            } else {
+                weight.values()
+            };
+        });
         total
     }
 }

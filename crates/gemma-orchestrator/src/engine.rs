@@ -23,7 +23,7 @@ pub const DEFAULT_CHUNK: usize = 128;
 const ALL_LOGITS_CHUNK: usize = 32;
 
 /// How an engine is set up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Positions of a session's context.
     pub context: usize,

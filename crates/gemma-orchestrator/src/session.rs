@@ -104,28 +104,24 @@ impl Session {
     ) -> Result<(), EngineError> {
         self.follow(engine)?;
         self.logits.clear();
-        let mut pending = tokens.to_vec();
-        loop {
-            let result = engine.forward(self.cache.as_mut(), &pending, deadline);
-            match result {
-                Ok(logits) => {
-                    self.logits.extend_from_slice(logits);
-                    self.tokens.extend_from_slice(&pending);
-                    return Ok(());
-                }
-                Err(EngineError::Device(error @ (DeviceError::Lost { .. } | DeviceError::Driver { .. }))) => {
-                    engine.fail_over(error)?;
-                    let mut all = std::mem::take(&mut self.tokens);
-                    all.extend_from_slice(&pending);
-                    (self.cache, self.generation) = (engine.create_cache()?, engine.generation());
-                    pending = all;
-                }
-                Err(error) => {
-                    // Whole chunks may have run before the one that failed.
-                    let run = self.cache.len().saturating_sub(self.tokens.len()).min(pending.len());
-                    self.tokens.extend_from_slice(&pending[..run]);
-                    return Err(error);
-                }
+        match engine.forward(self.cache.as_mut(), tokens, deadline) {
+            Ok(logits) => {
+                self.logits.extend_from_slice(logits);
+                self.tokens.extend_from_slice(tokens);
+                Ok(())
+            }
+            Err(EngineError::Device(error @ (DeviceError::Lost { .. } | DeviceError::Driver { .. }))) => {
+                engine.fail_over(error)?;
+                (self.cache, self.generation) = (engine.create_cache()?, engine.generation());
+                let mut all = std::mem::take(&mut self.tokens);
+                all.extend_from_slice(tokens);
+                self.extend(engine, &all, deadline)
+            }
+            Err(error) => {
+                // Whole chunks may have run before the one that failed.
+                let run = self.cache.len().saturating_sub(self.tokens.len()).min(tokens.len());
+                self.tokens.extend_from_slice(&tokens[..run]);
+                Err(error)
             }
         }
     }

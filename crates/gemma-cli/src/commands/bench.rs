@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use gemma_hal::{Cost, DType, Deadline};
 use gemma_matformer::{Config, synthetic};
-use gemma_orchestrator::{Engine, EngineOptions, Session, stats};
+use gemma_orchestrator::{Engine, EngineOptions, Session};
 use serde::Serialize;
 
 use crate::args::BenchArgs;
@@ -52,31 +52,33 @@ struct Spread {
 }
 
 /// Runs the verb.
-pub(crate) fn bench(args: BenchArgs) -> Result<(), Failure> {
+pub(crate) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     if args.repeat == 0 {
         return Err(anyhow!("--repeat 0: measure at least once").into());
     }
     let mut setup = settings::setup(args.setup.clone())?;
     let begin = Instant::now();
-    let (mut engine, dtype) = open(&args, &mut setup)?;
+    let (mut engine, dtype) = open(args, &mut setup)?;
     let load_s = begin.elapsed().as_secs_f64();
     let mut session = Session::new(&engine)?;
-    let bandwidth = output::measured_bandwidth(&engine)
-        .ok_or_else(|| anyhow!("the read bandwidth of this machine cannot be measured"))?;
-    let mut results = Vec::new();
+    let mut runs = Vec::new();
     for tokens in args.prefill.iter().copied().filter(|tokens| *tokens > 0) {
-        results.push(prefill(&mut engine, &mut session, tokens, args.repeat, bandwidth)?);
+        runs.push(prefill(&mut engine, &mut session, tokens, args.repeat)?);
     }
     for tokens in args.decode.iter().copied().filter(|tokens| *tokens > 0) {
-        results.push(decode(&mut engine, &mut session, tokens, &args, bandwidth)?);
+        runs.push(decode(&mut engine, &mut session, tokens, args)?);
     }
+    let mut peak_rss_bytes = None;
+    let bandwidth = output::measured_bandwidth(&engine, &mut peak_rss_bytes)
+        .ok_or_else(|| anyhow!("the read bandwidth of this machine cannot be measured"))?;
+    let results = runs.into_iter().map(|runs| runs.measured(bandwidth)).collect();
     let device = engine.device();
     let report = Report {
         shape: args.shape.clone(),
         dtype,
         results,
         load_s,
-        peak_rss_bytes: stats::peak_rss(),
+        peak_rss_bytes,
         device: format!("{} ({})", device.id, device.name),
         features: device.features.clone(),
         threads: device.units,
@@ -120,8 +122,11 @@ fn open(args: &BenchArgs, setup: &mut Setup) -> Result<(Engine, String), Failure
         }
     };
     let usual = EngineOptions::for_model(&config);
-    let options =
-        EngineOptions { context, chunk: setup.chunk.unwrap_or(usual.chunk), cache_dtype: setup.cache_dtype };
+    let options = EngineOptions {
+        context,
+        chunk: setup.chunk.unwrap_or(usual.chunk),
+        cache_dtype: setup.cache_dtype.unwrap_or(usual.cache_dtype),
+    };
     let engine = Engine::new(config, weights, options, devices::open(setup)?)?;
     Ok((engine, dtype.name().to_owned()))
 }
@@ -137,8 +142,7 @@ fn prefill(
     session: &mut Session,
     tokens: usize,
     repeat: usize,
-    bandwidth: f64,
-) -> Result<Measured, Failure> {
+) -> Result<Runs, Failure> {
     let ids = ids(engine, tokens);
     let mut seconds = Vec::new();
     for run in 0..=repeat {
@@ -151,7 +155,7 @@ fn prefill(
         }
     }
     let cost = engine.cost(tokens, 0)?;
-    Ok(measured("prefill", tokens, 0, seconds, cost, bandwidth))
+    Ok(Runs { phase: "prefill", tokens, depth: 0, seconds, cost })
 }
 
 fn decode(
@@ -159,8 +163,7 @@ fn decode(
     session: &mut Session,
     tokens: usize,
     args: &BenchArgs,
-    bandwidth: f64,
-) -> Result<Measured, Failure> {
+) -> Result<Runs, Failure> {
     let ids = ids(engine, args.depth + tokens);
     let (before, decoded) = ids.split_at(args.depth);
     let mut seconds = Vec::new();
@@ -179,35 +182,42 @@ fn decode(
     }
     let plan = engine.plan(gemma_orchestrator::Phase::Decode)?;
     let cost: Cost = (0..tokens).map(|i| plan.cost(1, args.depth + i)).sum();
-    Ok(measured("decode", tokens, args.depth, seconds, cost, bandwidth))
+    Ok(Runs { phase: "decode", tokens, depth: args.depth, seconds, cost })
 }
 
-fn measured(
+/// Repetitions of the same work.
+struct Runs {
     phase: &'static str,
     tokens: usize,
     depth: usize,
-    mut seconds: Vec<f64>,
+    seconds: Vec<f64>,
     cost: Cost,
-    bandwidth: f64,
-) -> Measured {
-    seconds.sort_by(f64::total_cmp);
-    let middle = seconds.len() / 2;
-    let median =
-        if seconds.len() % 2 == 1 { seconds[middle] } else { (seconds[middle - 1] + seconds[middle]) / 2.0 };
-    let rate = |seconds: f64| tokens as f64 / seconds;
-    let moved = cost.bytes() as f64 / median;
-    Measured {
-        phase,
-        tokens,
-        depth,
-        tokens_per_s: Spread {
-            min: rate(seconds[seconds.len() - 1]),
-            median: rate(median),
-            max: rate(seconds[0]),
-        },
-        gb_per_s: moved / 1e9,
-        gflop_per_s: cost.flops as f64 / median / 1e9,
-        roofline_fraction: moved / bandwidth,
+}
+
+impl Runs {
+    fn measured(mut self, bandwidth: f64) -> Measured {
+        self.seconds.sort_by(f64::total_cmp);
+        let (count, middle) = (self.seconds.len(), self.seconds.len() / 2);
+        let median = if count % 2 == 1 {
+            self.seconds[middle]
+        } else {
+            self.seconds[middle - 1].midpoint(self.seconds[middle])
+        };
+        let rate = |seconds: f64| self.tokens as f64 / seconds;
+        let moved = self.cost.bytes() as f64 / median;
+        Measured {
+            phase: self.phase,
+            tokens: self.tokens,
+            depth: self.depth,
+            tokens_per_s: Spread {
+                min: rate(self.seconds[count - 1]),
+                median: rate(median),
+                max: rate(self.seconds[0]),
+            },
+            gb_per_s: moved / 1e9,
+            gflop_per_s: self.cost.flops as f64 / median / 1e9,
+            roofline_fraction: moved / bandwidth,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
+use gemma_hal::DType;
 use gemma_orchestrator::{Session, evaluate};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
     let mut setup = settings::setup(args.setup)?;
     let model = model::open(&setup)?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    // Comparisons want the model's own numbers, not a smaller cache.
+    setup.cache_dtype.get_or_insert(DType::F32);
     setup.context.get_or_insert((longest + args.new).clamp(1, model.config.max_context));
     let mut engine = model::engine(&model, &setup)?;
     let mut session = Session::new(&engine)?;

@@ -33,8 +33,8 @@ impl RunArgs {
 }
 
 /// Runs the verb.
-pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
-    let prompt = read_prompt(&args)?;
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let prompt = read_prompt(args)?;
     let setup = settings::setup(args.generation.setup.clone())?;
     let built_in = setup.model.is_none();
     let sampling = settings::sampling(args.generation.sampling.clone(), built_in)?;
@@ -127,8 +127,9 @@ pub(crate) fn request(sampling: &Sampling, stop: StopRules, max_tokens: usize) -
 /// Shows the statistics on standard error: when asked to, or when somebody looks.
 pub(crate) fn show_stats(done: &Generation, engine: &Engine, wanted: bool, unwanted: bool) {
     if wanted || (!unwanted && io::stderr().is_terminal()) {
-        let bandwidth = output::measured_bandwidth(engine);
-        eprintln!("{}", output::stats_line(&done.stats, engine, bandwidth));
+        let mut peak_rss = None;
+        let bandwidth = output::measured_bandwidth(engine, &mut peak_rss);
+        eprintln!("{}", output::stats_line(&done.stats, engine, bandwidth, peak_rss));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use serde::Deserialize;
 
@@ -59,7 +60,8 @@ impl Slice {
 
 /// A slice from the path of a .toml file, or `table.csv#row`.
 pub(super) fn file(text: &str) -> Result<Slice, SliceError> {
-    if text.ends_with(".toml") {
+    let ends_in = |ending: &str| Path::new(text).extension().is_some_and(|e| e.eq_ignore_ascii_case(ending));
+    if ends_in("toml") {
         return Slice::from_toml(&read(text)?, text);
     }
     match text.rsplit_once(".csv#") {
@@ -67,7 +69,7 @@ pub(super) fn file(text: &str) -> Result<Slice, SliceError> {
             let path = format!("{path}.csv");
             Slice::from_csv(&read(&path)?, row, &path)
         }
-        None if text.ends_with(".csv") => Err(SliceError::Content {
+        None if ends_in("csv") => Err(SliceError::Content {
             file: text.to_owned(),
             problem: format!("a table of slices; name a row as {text}#row"),
         }),

@@ -1,6 +1,6 @@
 //! GGUF, versions 2 and 3, little-endian: header, metadata and tensor directory.
 //!
-//! Format: ggml's docs/gguf.md. Nothing is copied: a [`Gguf`] holds scalars and places in the file. Limits are
+//! Format: ggml's docs/gguf.md. Nothing is copied: a `Gguf` holds scalars and places in the file. Limits are
 //! constants of this module; arithmetic on numbers from the file is done by `reader` alone.
 
 mod config;
