@@ -69,7 +69,7 @@ fn parameters_out_of_range_are_named_with_their_range() {
         ("presence_penalty", "-100 to 100", |c| c.presence_penalty = 101.0),
         ("mirostat.tau", "above 0 and at most 100", |c| c.mirostat = Some(Mirostat { tau: 0.0, eta: 0.1 })),
         ("mirostat.tau", "above 0 and at most 100", |c| {
-            c.mirostat = Some(Mirostat { tau: f32::NAN, eta: 0.1 })
+            c.mirostat = Some(Mirostat { tau: f32::NAN, eta: 0.1 });
         }),
         ("mirostat.eta", "above 0 and at most 1", |c| c.mirostat = Some(Mirostat { tau: 5.0, eta: 2.0 })),
         ("logit_bias", "a number or -infinity", |c| c.logit_bias = BTreeMap::from([(0, f32::NAN)])),
@@ -234,6 +234,20 @@ fn nan_and_infinite_logits_are_errors() {
             let error = sampler(config).sample(&logits, &[]).unwrap_err();
             assert!(matches!(error, SamplingError::BadLogit { token: 4, .. }), "{error}");
         }
+    }
+}
+
+#[test]
+fn the_best_and_the_bad_are_found_anywhere() {
+    let mut sampler = Sampler::new(SamplerConfig::greedy(), 2500).unwrap();
+    for place in [0, 15, 16, 1023, 1024, 2047, 2048, 2490, 2499] {
+        let mut logits: Vec<f32> = (0..2500).map(|id| (id % 7) as f32).collect();
+        logits[place] = 7.0;
+        logits[2499] = 7.0;
+        assert_eq!(sampler.sample(&logits, &[]).unwrap().token, place as u32);
+        logits[place] = -f32::NAN;
+        let error = sampler.sample(&logits, &[]).unwrap_err();
+        assert!(matches!(error, SamplingError::BadLogit { token, .. } if token == place as u32), "{error}");
     }
 }
 

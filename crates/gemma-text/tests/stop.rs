@@ -26,7 +26,8 @@ fn run(strings: &[&str], parts: &[&str]) -> (String, Option<String>) {
 
 #[test]
 fn text_before_the_stop_string_is_emitted_and_nothing_after() {
-    let cases: [(&[&str], &[&str], &str, Option<&str>); 8] = [
+    type Case = (&'static [&'static str], &'static [&'static str], &'static str, Option<&'static str>);
+    let cases: [Case; 8] = [
         (&["END"], &["one END two"], "one ", Some("END")),
         (&["END"], &["one E", "N", "D two"], "one ", Some("END")),
         (&["END"], &["one E", "NE", "ND"], "one EN", Some("END")),
@@ -124,15 +125,12 @@ proptest! {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let (emitted, stopped) = run(&strings, &parts);
         prop_assert_eq!((&emitted, &stopped), (&run(&strings, &[&text]).0, &run(&strings, &[&text]).1));
-        match stopped {
-            Some(string) => {
-                let after = &text[emitted.len()..];
-                prop_assert!(text.starts_with(&emitted) && after.starts_with(&string));
-            }
-            None => {
-                prop_assert!(!strings.iter().any(|string| text.contains(string)));
-                prop_assert_eq!(emitted, text);
-            }
+        if let Some(string) = stopped {
+            let after = &text[emitted.len()..];
+            prop_assert!(text.starts_with(&emitted) && after.starts_with(&string));
+        } else {
+            prop_assert!(!strings.iter().any(|string| text.contains(string)));
+            prop_assert_eq!(emitted, text);
         }
     }
 }

@@ -317,7 +317,7 @@ fn sizes_beyond_the_limits_are_errors() {
 fn long_conversations_stay_within_their_budget() {
     let long = [Message::user("word ".repeat(200_000))];
     assert!(ChatTemplate::gemma().render_text(&long, true).is_ok());
-    let turn = |at: usize| if at % 2 == 0 { Message::user("a") } else { Message::assistant("b") };
+    let turn = |at: usize| if at.is_multiple_of(2) { Message::user("a") } else { Message::assistant("b") };
     let many: Vec<Message> = (0..4001).map(turn).collect();
     assert!(ChatTemplate::gemma().render_text(&many, true).is_ok());
 }
@@ -369,7 +369,7 @@ proptest! {
     ) {
         let tokenizer = tokenizer();
         let turn = |(at, content): (usize, &String)| {
-            if at % 2 == 0 { Message::user(content) } else { Message::assistant(content) }
+            if at.is_multiple_of(2) { Message::user(content) } else { Message::assistant(content) }
         };
         let messages: Vec<Message> = contents.iter().enumerate().map(turn).collect();
         let gemma = ChatTemplate::gemma();

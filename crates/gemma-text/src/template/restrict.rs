@@ -245,9 +245,17 @@ fn is_scalar_operation(node: &Spanned<BinOp<'_>>) -> bool {
 fn is_plain(expr: &Expr<'_>) -> bool {
     match expr {
         Expr::Var(_) => false,
-        Expr::Const(_) | Expr::UnaryOp(_) | Expr::Compare(_) | Expr::Test(_) | Expr::Slice(_) => true,
         // Lists and maps hold constants, messages hold texts, and namespaces what is plain itself.
-        Expr::List(_) | Expr::Tuple(_) | Expr::Map(_) | Expr::GetAttr(_) | Expr::GetItem(_) => true,
+        Expr::Const(_)
+        | Expr::UnaryOp(_)
+        | Expr::Compare(_)
+        | Expr::Test(_)
+        | Expr::Slice(_)
+        | Expr::List(_)
+        | Expr::Tuple(_)
+        | Expr::Map(_)
+        | Expr::GetAttr(_)
+        | Expr::GetItem(_) => true,
         Expr::BinOp(node) => {
             !matches!(node.op, BinOpKind::ScAnd | BinOpKind::ScOr)
                 || is_plain(&node.left) && is_plain(&node.right)
