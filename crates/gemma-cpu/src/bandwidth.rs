@@ -91,6 +91,7 @@ impl Kernel for Read<'_> {
     fn run<S: Simd>(self, simd: S) -> f32 {
         let mut sums = [simd.zero(); BLOCK];
         for block in self.0 {
+            #[allow(clippy::needless_range_loop, reason = "the block and the sums share the index")]
             for v in 0..S::VECTORS {
                 sums[v] = simd.add(sums[v], simd.load(block, v));
             }

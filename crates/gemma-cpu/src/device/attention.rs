@@ -1,15 +1,9 @@
 //! Attention over the cache, and what follows it.
 
-use gemma_hal::{Op, Plan};
+use gemma_hal::Op;
 
 use super::Run;
-use crate::pool::Pool;
 use crate::simd;
-
-/// Scratch values that attention needs.
-pub(super) fn scratch_len(_plan: &Plan, _pool: &Pool) -> usize {
-    0
-}
 
 impl Run<'_> {
     pub(super) fn attention(&mut self, op: &Op) {
@@ -17,16 +11,8 @@ impl Run<'_> {
         let (rows, position) = self.rows(op);
         let width = heads.query_width();
         let [q, out] = self.memory.get([(*query, rows * width), (*output, rows * width)]);
-        simd::attention(
-            self.isa,
-            self.pool,
-            *heads,
-            self.cache.layer(*cache_layer),
-            q,
-            position,
-            out,
-            self.scratch,
-        );
+        let layer = self.cache.layer(*cache_layer);
+        simd::attention(self.isa, self.pool, *heads, layer, q, position, out);
     }
 
     pub(super) fn attention_residual(&mut self, op: &Op) {

@@ -112,7 +112,7 @@ impl Device for CpuDevice {
     fn prepare(&self, plan: Arc<Plan>) -> Result<Box<dyn Executable>, DeviceError> {
         self.supports(&plan)?;
         let rotary = RotaryTables::of(&plan);
-        let scratch = streams::scratch_len(&plan) + attention::scratch_len(&plan, &self.pool);
+        let scratch = streams::scratch_len(&plan);
         let bytes = plan.arena().bytes() + (rotary.len() + scratch) as u64 * 4;
         let reservation = self.budget.reserve("activations", bytes)?;
         Ok(Box::new(CpuExecutable {

@@ -4,10 +4,7 @@ use gemma_hal::op::{self, Router};
 use gemma_hal::{Op, Plan};
 
 use super::Run;
-use crate::simd::{self, Isa, Output};
-
-/// AltUp streams that the kernels have room for on the stack.
-const MAX_STREAMS: usize = 8;
+use crate::simd::{self, Isa, MAX_STREAMS, Output};
 
 /// Scratch values that the AltUp operations of `plan` need: a normed row a token.
 pub(super) fn scratch_len(plan: &Plan) -> usize {
@@ -67,7 +64,7 @@ impl<'a> Run<'a> {
             for (mix, row) in mix.iter_mut().zip(coefficients.chunks_exact(count)) {
                 *mix = row.iter().zip(&modalities).map(|(c, m)| c * m).sum();
             }
-            simd::mix_streams(isa, streams, count, &mix[..count * count]);
+            simd::mix_streams(streams, count, &mix[..count * count]);
             simd::rms_norm(isa, &streams[active * width..][..width], Some(input_norm), eps, normed);
         });
     }

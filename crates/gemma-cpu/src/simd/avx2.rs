@@ -1,5 +1,6 @@
 //! [`Simd`] with AVX2, FMA and F16C: every x86-64 desktop processor since 2013 to 2015.
 
+#[allow(clippy::wildcard_imports, reason = "intrinsics by the dozen")]
 use std::arch::x86_64::*;
 
 use gemma_hal::block::BLOCK;
@@ -78,14 +79,6 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn f16(self, block: &[u8; 2 * BLOCK], v: usize) -> __m256 {
         avx2!(_mm256_cvtph_ps(_mm_loadu_si128(part::<16, _>(block, v * 16).as_ptr().cast())))
-    }
-
-    #[inline(always)]
-    fn store_f16(self, block: &mut [u8; 2 * BLOCK], v: usize, values: __m256) {
-        avx2!(_mm_storeu_si128(
-            part_mut::<16, _>(block, v * 16).as_mut_ptr().cast(),
-            _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values)
-        ));
     }
 
     #[inline(always)]
@@ -172,11 +165,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn select_less(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
-        avx2!(_mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
-    }
-
-    #[inline(always)]
     fn copy_sign(self, a: __m256, sign: __m256) -> __m256 {
         avx2! {
             let bit = _mm256_set1_ps(-0.0);
@@ -205,6 +193,7 @@ impl Simd for Avx2 {
 impl Avx2 {
     /// An f16 scale in all lanes.
     #[inline(always)]
+    #[allow(clippy::unused_self, reason = "the value proves that the processor has the features")]
     fn scale(self, bytes: [u8; 2]) -> __m256 {
         avx2!(_mm256_cvtph_ps(_mm_set1_epi16(i16::from_le_bytes(bytes))))
     }

@@ -1,5 +1,6 @@
 //! [`Simd`] with AVX-512 (F, BW, DQ, VL): Zen 4 and later, Intel server and some client processors.
 
+#[allow(clippy::wildcard_imports, reason = "intrinsics by the dozen")]
 use std::arch::x86_64::*;
 
 use gemma_hal::block::BLOCK;
@@ -84,14 +85,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn store_f16(self, block: &mut [u8; 2 * BLOCK], v: usize, values: __m512) {
-        avx512!(_mm256_storeu_si256(
-            part_mut::<32, _>(block, v * 32).as_mut_ptr().cast(),
-            _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values)
-        ));
-    }
-
-    #[inline(always)]
     fn bf16(self, block: &[u8; 2 * BLOCK], v: usize) -> __m512 {
         avx512! {
             let halves = _mm256_loadu_si256(part::<32, _>(block, v * 32).as_ptr().cast());
@@ -118,7 +111,7 @@ impl Simd for Avx512 {
             // The 16 values that a nibble can stand for; a permutation looks at the low 4 bits of its index only.
             let values = _mm512_mul_ps(scale, steps);
             let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(part::<16, _>(block, 2).as_ptr().cast()));
-            let index = if v == 0 { bytes } else { _mm512_srli_epi32::<4>(bytes) };
+            let index = if v == 0 { bytes } else { _mm512_ror_epi32::<4>(bytes) };
             _mm512_permutexvar_ps(index, values)
         }
     }
@@ -172,11 +165,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn select_less(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
-        avx512!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
-    }
-
-    #[inline(always)]
     fn copy_sign(self, a: __m512, sign: __m512) -> __m512 {
         avx512! {
             let bit = _mm512_set1_ps(-0.0);
@@ -209,6 +197,7 @@ impl Simd for Avx512 {
 impl Avx512 {
     /// An f16 scale in all lanes.
     #[inline(always)]
+    #[allow(clippy::unused_self, reason = "the value proves that the processor has the features")]
     fn scale(self, bytes: [u8; 2]) -> __m512 {
         avx512!(_mm512_cvtph_ps(_mm256_set1_epi16(i16::from_le_bytes(bytes))))
     }

@@ -36,8 +36,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn f32(self, block: &[u8; 4 * BLOCK], v: usize) -> Self::F;
     /// Stored f16 values.
     fn f16(self, block: &[u8; 2 * BLOCK], v: usize) -> Self::F;
-    /// Writes f16 values, rounded to nearest, ties to even.
-    fn store_f16(self, block: &mut [u8; 2 * BLOCK], v: usize, values: Self::F);
     /// Stored bf16 values.
     fn bf16(self, block: &[u8; 2 * BLOCK], v: usize) -> Self::F;
     /// Values of a `BlockQ8_0`, exactly.
@@ -63,8 +61,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn round(self, a: Self::F) -> Self::F;
     /// Two to the power of `a`, an integer in −126 to 127.
     fn exp2_int(self, a: Self::F) -> Self::F;
-    /// `yes` where `a < b`, `no` elsewhere.
-    fn select_less(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
     /// The magnitude of `a` with the sign of `sign`.
     fn copy_sign(self, a: Self::F, sign: Self::F) -> Self::F;
 

@@ -19,16 +19,13 @@ use super::{Isa, Kernel};
 use crate::pool::Pool;
 
 /// Inputs up to which decoding in registers, once for each tile of inputs, beats decoding into scratch memory.
-const DIRECT_INPUTS: usize = 6;
+const DIRECT_INPUTS: usize = 32;
 
 /// Rows decoded together into scratch memory: 64 KiB, which fits the second-level cache beside the inputs.
 const PANEL_ROWS: usize = 16;
 
 /// Multiplications below which waking the other threads costs more than it saves.
 const SERIAL_WORK: usize = 1 << 15;
-
-/// Bytes of a row to ask the memory for in advance.
-const PREFETCH: usize = 1024;
 
 /// A weight and where its results go.
 #[derive(Debug)]
@@ -79,15 +76,17 @@ pub fn linear_many(isa: Isa, pool: &Pool, outputs: &mut [Output<'_>], input: &[f
         assert!(rows == 0 || output.values.len() >= (n - 1) * output.stride + rows, "output of {n} inputs");
         work += rows * columns * n;
     }
-    let parts: Vec<Part<'_>> = outputs
-        .iter_mut()
-        .map(|output| Part {
-            matrix: Matrix::of(output.weight, None),
-            target: Target { values: Shared::new(output.values), stride: output.stride },
-            rows: output.weight.rows(),
-        })
-        .collect();
-    run(isa, pool, &parts, input, columns, work);
+    // Arrays of every length that plans have, so that nothing is allocated.
+    match outputs {
+        [] => {}
+        [a] => run(isa, pool, &[Part::of(a)], input, columns, work),
+        [a, b] => run(isa, pool, &[Part::of(a), Part::of(b)], input, columns, work),
+        [a, b, c] => run(isa, pool, &[Part::of(a), Part::of(b), Part::of(c)], input, columns, work),
+        [a, b, c, d, more @ ..] => {
+            run(isa, pool, &[Part::of(a), Part::of(b), Part::of(c), Part::of(d)], input, columns, work);
+            linear_many(isa, pool, more, input, n);
+        }
+    }
 }
 
 /// [`linear`] for one input and the rows listed in `rows` only: `output[i]` is row `rows[i]` times the input.
@@ -144,12 +143,27 @@ struct Part<'a> {
     rows: usize,
 }
 
+impl<'a> Part<'a> {
+    fn of(output: &'a mut Output<'_>) -> Self {
+        Self {
+            matrix: Matrix::of(output.weight, None),
+            target: Target { values: Shared::new(output.values), stride: output.stride },
+            rows: output.weight.rows(),
+        }
+    }
+}
+
 thread_local! {
     /// Inputs padded to whole chunks. Kept, so that a step of decode allocates nothing.
     static PADDED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     /// A panel of decoded rows, on each thread.
-    static PANEL: RefCell<Vec<Chunk>> = const { RefCell::new(Vec::new()) };
+    static PANEL: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
 }
+
+/// A chunk that begins on a cache line: vectors that straddle two lines take twice as long to load.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(128))]
+struct Aligned(Chunk);
 
 /// Pads the input if it needs to be, and runs all parts as one region.
 fn run(isa: Isa, pool: &Pool, parts: &[Part<'_>], input: &[f32], columns: usize, work: usize) {
@@ -205,8 +219,8 @@ fn run_format<F: Format>(isa: Isa, product: Product<'_, F>) {
         isa.run(Direct(product));
     } else {
         PANEL.with_borrow_mut(|scratch| {
-            scratch.resize(PANEL_ROWS * DEPTH, [0.0; BLOCK]);
-            product.panels(isa, scratch);
+            scratch.resize(PANEL_ROWS * DEPTH, Aligned([0.0; BLOCK]));
+            product.panels(isa, bytemuck::cast_slice_mut(scratch));
         });
     }
 }
@@ -275,8 +289,12 @@ impl Target<'_> {
     ) {
         for (t, sums) in sums.iter().enumerate() {
             let start = (token + t) * self.stride + row;
-            for (r, sum) in sums[..rows].iter().enumerate() {
-                if first { self.values.set(start + r, *sum) } else { self.values.add(start + r, *sum) }
+            if rows == ROWS {
+                self.values.put(start, sums, first);
+            } else {
+                for (r, sum) in sums[..rows].iter().enumerate() {
+                    self.values.put(start + r, &[*sum], first);
+                }
             }
         }
     }
@@ -295,7 +313,9 @@ impl<F: Format> Kernel for Direct<'_, F> {
             let mut token = 0;
             while token < inputs {
                 let left = inputs - token;
-                token += if S::TOKENS >= 4 && left >= 4 {
+                token += if S::TOKENS >= 6 && left >= 6 {
+                    self.tile::<S, 6>(simd, row, token)
+                } else if S::TOKENS >= 4 && left >= 4 {
                     self.tile::<S, 4>(simd, row, token)
                 } else if S::TOKENS >= 2 && left >= 2 {
                     self.tile::<S, 2>(simd, row, token)
@@ -318,6 +338,8 @@ impl<F: Format> Direct<'_, F> {
             // Where fewer rows are left, the last one is computed again and not used.
             *chunks = F::chunks(product.matrix.row(row + r.min(count - 1))).0;
         }
+        // The hardware sees four short streams that end with the tile; the next tile is for us to ask for.
+        let ahead = if token == 0 { ROWS * product.matrix.stride } else { 0 };
         for depth in product.inputs.depths() {
             let mut sums = [[simd.zero(); T]; ROWS];
             let inputs = product.inputs.blocks::<T>(token, &depth);
@@ -325,7 +347,7 @@ impl<F: Format> Direct<'_, F> {
             for chunks in &mut block {
                 *chunks = &chunks[depth.clone()];
             }
-            tile::accumulate::<S, F, T>(simd, &mut sums, block, inputs, PREFETCH);
+            tile::accumulate::<S, F, T>(simd, &mut sums, block, inputs, ahead);
             product.target.emit(depth.start == 0, row, count, token, &tile::reduce(simd, &sums));
         }
         T
@@ -365,10 +387,18 @@ impl<F: Format> Kernel for DecodePanel<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let depth = self.depth;
+        // Memory fetches the next block while this one is multiplied: of the same rows, or of the next panel's.
+        let inputs = self.product.inputs;
+        let ahead = if depth.end < inputs.width {
+            depth.len() * size_of::<F::Chunk>()
+        } else {
+            (PANEL_ROWS * self.product.matrix.stride).saturating_sub(depth.start * size_of::<F::Chunk>())
+        };
         for (row, out) in self.rows.clone().zip(self.scratch.chunks_exact_mut(DEPTH)) {
             let (chunks, tail) = F::chunks(self.product.matrix.row(row));
             let end = depth.end.min(chunks.len());
             for (chunk, out) in chunks[depth.start..end].iter().zip(&mut *out) {
+                simd.prefetch(std::ptr::from_ref(chunk).cast::<u8>().wrapping_add(ahead));
                 for v in 0..S::VECTORS {
                     simd.store(out, v, F::decode(simd, chunk, v));
                 }

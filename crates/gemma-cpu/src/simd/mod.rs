@@ -4,6 +4,12 @@
 //! time. Each output is computed on one thread in an order that depends on the instruction set alone: results are
 //! the same for every thread count, and for a token whether it is computed alone or with others.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "several arrays share the index; iterators hide that from the optimiser"
+)]
+
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -12,11 +18,11 @@ mod format;
 mod lanes;
 mod linear;
 mod portable;
-#[allow(missing_docs)]
 mod rows;
 mod shared;
 mod tile;
 
+pub use attention::attention;
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -24,7 +30,10 @@ pub use avx512::Avx512;
 pub(crate) use lanes::Simd;
 pub use linear::{Output, linear, linear_many, linear_rows};
 pub use portable::Portable;
-pub use rows::*;
+pub use rows::{
+    MAX_STREAMS, dot, gaussian_cut, gelu_multiply, mix_streams, rms_norm, rms_norm_in_place, soft_cap,
+    sum_of_squares,
+};
 
 /// The environment variable that forces an instruction set.
 pub const ISA_VARIABLE: &str = "GEMMA_CPU_ISA";

@@ -3,7 +3,6 @@
 //! Runs everywhere, and is what the tests on machines without the other instruction sets run.
 
 use gemma_hal::block::BLOCK;
-use half::f16;
 
 use super::lanes::{Simd, part, part_mut};
 
@@ -65,14 +64,6 @@ impl Simd for Portable {
     fn f16(self, block: &[u8; 2 * BLOCK], v: usize) -> F {
         let bytes: &[u8; 2 * LANES] = part(block, v * 2 * LANES);
         std::array::from_fn(|i| from_f16(u16::from_le_bytes(*part(bytes, 2 * i))))
-    }
-
-    #[inline(always)]
-    fn store_f16(self, block: &mut [u8; 2 * BLOCK], v: usize, values: F) {
-        let bytes: &mut [u8; 2 * LANES] = part_mut(block, v * 2 * LANES);
-        for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
-            *bytes = f16::from_f32(value).to_le_bytes();
-        }
     }
 
     #[inline(always)]
@@ -143,11 +134,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn exp2_int(self, a: F) -> F {
         map(a, |a| f32::from_bits(((a as i32 + 127) as u32) << 23))
-    }
-
-    #[inline(always)]
-    fn select_less(self, a: F, b: F, yes: F, no: F) -> F {
-        std::array::from_fn(|i| if a[i] < b[i] { yes[i] } else { no[i] })
     }
 
     #[inline(always)]

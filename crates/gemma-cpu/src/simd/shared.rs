@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::lanes::part;
+
 /// f32 values that any thread may set. Two threads that set the same value leave one of the two, nothing worse.
 #[derive(Clone, Copy)]
 pub(super) struct Shared<'a>(&'a [AtomicU32]);
@@ -17,15 +19,15 @@ impl<'a> Shared<'a> {
         Self(unsafe { std::slice::from_raw_parts(start.cast::<AtomicU32>(), length) })
     }
 
-    /// Sets one value. Relaxed: the end of the parallel region orders it before the caller's reads.
+    /// Sets `N` values from `start` on, or adds to them where no other thread sets them.
+    ///
+    /// Relaxed: the end of the parallel region orders this before the caller's reads.
     #[inline(always)]
-    pub(super) fn set(self, index: usize, value: f32) {
-        self.0[index].store(value.to_bits(), Ordering::Relaxed);
-    }
-
-    /// Adds to one value that no other thread sets.
-    #[inline(always)]
-    pub(super) fn add(self, index: usize, value: f32) {
-        self.set(index, f32::from_bits(self.0[index].load(Ordering::Relaxed)) + value);
+    pub(super) fn put<const N: usize>(self, start: usize, values: &[f32; N], set: bool) {
+        let target: &[AtomicU32; N] = part(self.0, start);
+        for (target, value) in target.iter().zip(values) {
+            let after = if set { *value } else { f32::from_bits(target.load(Ordering::Relaxed)) + *value };
+            target.store(after.to_bits(), Ordering::Relaxed);
+        }
     }
 }

@@ -22,10 +22,6 @@ pub(super) type Sums<S, const T: usize> = [[<S as Simd>::F; T]; ROWS];
 
 /// Adds the products of rows and inputs of the same length. `ahead` bytes further on in each row are prefetched.
 #[inline(always)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "several arrays share the index; iterators hide that from the optimiser"
-)]
 pub(super) fn accumulate<S: Simd, F: Decode, const T: usize>(
     simd: S,
     sums: &mut Sums<S, T>,
@@ -56,7 +52,6 @@ pub(super) fn accumulate<S: Simd, F: Decode, const T: usize>(
 
 /// The sums of each accumulator, rows first: `[t][r]`.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "indexes the inner array")]
 pub(super) fn reduce<S: Simd, const T: usize>(simd: S, sums: &Sums<S, T>) -> [[f32; ROWS]; T] {
     let mut out = [[0.0; ROWS]; T];
     for t in 0..T {
