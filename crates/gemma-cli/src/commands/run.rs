@@ -18,7 +18,7 @@ use crate::{model, output, signals};
 /// Tokens of an answer unless told otherwise.
 const DEFAULT_MAX_TOKENS: usize = 256;
 /// Longest prompt in bytes; far beyond what any context holds.
-const MAX_PROMPT_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_PROMPT_BYTES: u64 = 16 << 20;
 
 impl RunArgs {
     /// Whether nothing at all was said about a prompt.
@@ -52,8 +52,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let done = out.generate(&mut engine, &mut session, &ids, &request)?;
     out.end()?;
     show_stats(&done, &engine, args.generation.stats, args.generation.no_stats);
-    if done.finish == Finish::Cancelled && signals::cancelled() {
-        return Err(Failure::Interrupted);
+    match done.finish {
+        Finish::Cancelled if signals::cancelled() => return Err(Failure::Interrupted),
+        Finish::Context => {
+            let context = engine.options().context;
+            output::tell(format_args!(
+                "gemma: the context of {context} tokens is full; --context makes it larger"
+            ));
+        }
+        _ => {}
     }
     Ok(())
 }
@@ -129,7 +136,7 @@ pub(crate) fn show_stats(done: &Generation, engine: &Engine, wanted: bool, unwan
     if wanted || (!unwanted && io::stderr().is_terminal()) {
         let mut peak_rss = None;
         let bandwidth = output::measured_bandwidth(engine, &mut peak_rss);
-        eprintln!("{}", output::stats_line(&done.stats, engine, bandwidth, peak_rss));
+        output::tell(output::stats_line(&done.stats, engine, bandwidth, peak_rss));
     }
 }
 
