@@ -47,7 +47,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let request = request(&sampling, stop_rules(&model, &tokenizer, &sampling), DEFAULT_MAX_TOKENS);
     let mut out = Printer::new(&tokenizer, sampling.sampler.logprobs.is_some());
     if raw {
-        out.echo(&prompt)?;
+        out.echo(&prompt);
     }
     let done = out.generate(&mut engine, &mut session, &ids, &request)?;
     out.end()?;
@@ -144,24 +144,26 @@ pub(crate) fn show_stats(done: &Generation, engine: &Engine, wanted: bool, unwan
 pub(crate) struct Printer<'a> {
     tokenizer: &'a Tokenizer,
     logprobs: bool,
+    /// Goes before the first text.
+    pending: String,
     ends_with_newline: bool,
 }
 
 impl<'a> Printer<'a> {
     /// A printer at the start of a line.
     pub(crate) fn new(tokenizer: &'a Tokenizer, logprobs: bool) -> Self {
-        Self { tokenizer, logprobs, ends_with_newline: true }
+        Self { tokenizer, logprobs, pending: String::new(), ends_with_newline: true }
     }
 
-    /// Repeats the prompt, so that the whole text can be read.
-    fn echo(&mut self, prompt: &str) -> Result<(), Failure> {
-        if self.logprobs {
-            return Ok(());
+    /// Repeats the prompt before the first text, so that the whole can be read; a run that fails prints nothing.
+    fn echo(&mut self, prompt: &str) {
+        if !self.logprobs {
+            prompt.clone_into(&mut self.pending);
         }
-        Ok(self.write(prompt)?)
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {
+        let text = std::mem::take(&mut self.pending) + text;
         if !text.is_empty() {
             self.ends_with_newline = text.ends_with('\n');
         }
@@ -211,6 +213,7 @@ impl<'a> Printer<'a> {
 
     /// Ends the last line.
     pub(crate) fn end(&mut self) -> Result<(), Failure> {
+        self.write("")?;
         if self.ends_with_newline { Ok(()) } else { Ok(self.write("\n")?) }
     }
 }
