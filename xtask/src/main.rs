@@ -4,6 +4,9 @@
 #![expect(clippy::print_stdout, reason = "a command-line program reports on stdout")]
 
 mod default_model;
+mod fuzz;
+mod goldens;
+mod tidy;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +22,28 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Check the rules of the house: layers, sizes, unsafe code, unfinished work
+    Tidy,
+    /// Remake the goldens from Hugging Face transformers; needs Python 3.11 and about 4 GB
+    Goldens {
+        /// Compare with the committed files, byte by byte, and leave those alone
+        #[arg(long)]
+        check: bool,
+        /// The Python to make the virtual environment with
+        #[arg(long, default_value = "python3")]
+        python: String,
+    },
+    /// Build the fuzz targets and run each for a while
+    Fuzz {
+        /// The targets; all of them when none is named
+        targets: Vec<String>,
+        /// Time for each
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Targets that run at a time
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+    },
     /// Make assets/nano-q8_0.gguf from a checkpoint folder in bf16
     DefaultModel {
         /// The folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json
@@ -33,6 +58,9 @@ enum Chore {
 fn main() -> anyhow::Result<()> {
     let root = repository()?;
     match Arguments::parse().chore {
+        Chore::Tidy => tidy::run(root),
+        Chore::Goldens { check, python } => goldens::make(root, &python, check),
+        Chore::Fuzz { targets, seconds, jobs } => fuzz::run(root, targets, seconds, jobs),
         Chore::DefaultModel { from, out } => {
             default_model::make(&from, &out.unwrap_or_else(|| root.join(default_model::PLACE)))
         }
@@ -42,4 +70,9 @@ fn main() -> anyhow::Result<()> {
 /// The root of the repository that this program was built in.
 fn repository() -> anyhow::Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask stands in a workspace")
+}
+
+/// Where cargo builds.
+fn build_folder(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }

@@ -27,12 +27,9 @@ struct RouterWeights<'a> {
     weight: &'a [f32],
 }
 
-impl Run<'_> {
-    fn router(&self, router: Router) -> RouterWeights<'_> {
-        RouterWeights {
-            norm: &self.vectors[router.norm.index()],
-            weight: &self.vectors[router.weight.index()],
-        }
+impl<'a> Run<'a> {
+    fn router_weights(&self, router: Router) -> RouterWeights<'a> {
+        RouterWeights { norm: self.vector(router.norm), weight: self.vector(router.weight) }
     }
 
     pub(super) fn altup_init(&mut self, op: &Op) {
@@ -62,7 +59,7 @@ impl Run<'_> {
         let (isa, eps, width) = (self.isa, self.plan.rms_eps(), self.plan.buffer(*normed).width);
         let count = self.plan.buffer(*streams).width / width;
         let (coefficients, input_norm) = (self.vector(*coefficients), self.vector(*input_norm));
-        let router = RouterWeights { norm: self.vector(router.norm), weight: self.vector(router.weight) };
+        let router = self.router_weights(*router);
         let [all, out] = self.memory.get([(*streams, rows * width * count), (*normed, rows * width)]);
         self.pool.for_chunks_pair_mut(all, count * width, out, width, |_, streams, normed| {
             let modalities = modalities(isa, router, &streams[active * width..][..width], normed, count, eps);
@@ -83,7 +80,7 @@ impl Run<'_> {
         let (isa, eps, width) = (self.isa, self.plan.rms_eps(), self.plan.buffer(*residual).width);
         let count = self.plan.buffer(*streams).width / width;
         let (coefficients, post_norm) = (self.vector(*coefficients), self.vector(*post_norm));
-        let router = RouterWeights { norm: self.vector(router.norm), weight: self.vector(router.weight) };
+        let router = self.router_weights(*router);
         let [all, y, m] = self.memory.get([
             (*streams, rows * width * count),
             (*residual, rows * width),

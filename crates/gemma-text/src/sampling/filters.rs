@@ -10,21 +10,45 @@ use crate::SamplingError;
 const SMALL_K: usize = 256;
 /// Candidates ordered first when a filter needs the best by mass.
 const FIRST_BLOCK: usize = 128;
+/// Logits looked at before the best of them is located.
+const SCAN_CHUNK: usize = 1024;
 /// How much larger each following block is.
 const BLOCK_GROWTH: usize = 8;
 
 /// The likeliest token, the lowest id of equals. Fails on NaN and +infinity, and when all are -infinity.
 pub(super) fn best(logits: &[f32]) -> Result<Candidate, SamplingError> {
     let mut best = Candidate { id: 0, logit: f32::NEG_INFINITY };
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > best.logit {
-            best = Candidate { id: id as u32, logit: *logit };
+    for (index, chunk) in logits.chunks(SCAN_CHUNK).enumerate() {
+        let (largest, sound) = scan(chunk);
+        let at = |wanted: fn(f32, f32) -> bool| {
+            let offset = chunk.iter().position(|logit| wanted(*logit, largest)).unwrap_or(0);
+            Candidate { id: (index * SCAN_CHUNK + offset) as u32, logit: chunk[offset] }
+        };
+        if !sound {
+            let bad = at(|logit, _| logit.is_nan() || logit == f32::INFINITY);
+            return Err(SamplingError::BadLogit { token: bad.id, value: bad.logit });
         }
-        if logit.is_nan() || *logit == f32::INFINITY {
-            return Err(SamplingError::BadLogit { token: id as u32, value: *logit });
+        if largest > best.logit {
+            best = at(|logit, largest| logit == largest);
         }
     }
     if best.logit == f32::NEG_INFINITY { Err(SamplingError::AllMasked) } else { Ok(best) }
+}
+
+/// The largest logit, and whether all are below +infinity. Lanes, so that it becomes vector code.
+fn scan(logits: &[f32]) -> (f32, bool) {
+    const LANES: usize = 16;
+    let (mut largest, mut sound) = ([f32::NEG_INFINITY; LANES], [true; LANES]);
+    let (groups, rest) = logits.as_chunks::<LANES>();
+    for group in groups {
+        for lane in 0..LANES {
+            largest[lane] = if group[lane] > largest[lane] { group[lane] } else { largest[lane] };
+            sound[lane] &= group[lane] < f32::INFINITY;
+        }
+    }
+    let all = largest.iter().chain(rest);
+    let best = all.fold(f32::NEG_INFINITY, |best, logit| if *logit > best { *logit } else { best });
+    (best, sound.iter().all(|sound| *sound) && rest.iter().all(|logit| *logit < f32::INFINITY))
 }
 
 /// Fills `candidates` with the `top_k` likeliest tokens, best first, or with all in the order of their ids where
@@ -99,7 +123,7 @@ pub(super) fn top_p(candidates: &mut Vec<Candidate>, limit: f32) {
     keep_mass(
         candidates,
         Candidate::order,
-        |candidate| weight(candidate, best, 1.0) / total,
+        |candidate| weight(*candidate, best, 1.0) / total,
         |sum| sum >= f64::from(limit),
     );
 }
@@ -110,13 +134,13 @@ pub(super) fn min_p(candidates: &mut Vec<Candidate>, share: f32) {
         return;
     }
     let best = largest(candidates);
-    candidates.retain(|candidate| weight(candidate, best, 1.0) >= f64::from(share));
+    candidates.retain(|candidate| weight(*candidate, best, 1.0) >= f64::from(share));
 }
 
 /// Draws one of the candidates, of which there is at least one.
 pub(super) fn draw(candidates: &[Candidate], temperature: f64, rng: &mut CounterRng) -> u32 {
     let best = largest(candidates);
-    let weight = |candidate: &Candidate| weight(candidate, best, temperature);
+    let weight = |candidate: &Candidate| weight(*candidate, best, temperature);
     let mut left = rng.next_unit() * candidates.iter().map(weight).sum::<f64>();
     let mut chosen = 0;
     for candidate in candidates {
@@ -133,7 +157,7 @@ pub(super) fn draw(candidates: &[Candidate], temperature: f64, rng: &mut Counter
 }
 
 /// Unnormalised probability; the best has 1, so nothing overflows at any temperature.
-pub(super) fn weight(candidate: &Candidate, best: f32, temperature: f64) -> f64 {
+pub(super) fn weight(candidate: Candidate, best: f32, temperature: f64) -> f64 {
     ((f64::from(candidate.logit) - f64::from(best)) / temperature).exp()
 }
 
@@ -142,7 +166,7 @@ pub(super) fn largest(candidates: &[Candidate]) -> f32 {
 }
 
 fn mass(candidates: &[Candidate], best: f32) -> f64 {
-    candidates.iter().map(|candidate| weight(candidate, best, 1.0)).sum()
+    candidates.iter().map(|candidate| weight(*candidate, best, 1.0)).sum()
 }
 
 /// Keeps the first candidates by `order` up to the one with which `reached` is true of the summed probabilities.

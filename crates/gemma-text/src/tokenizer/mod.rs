@@ -1,8 +1,9 @@
 //! From text to token ids and back: SentencePiece-style BPE, as all Gemma tokenizers are.
 //!
-//! The merging is done by the `tokenizers` crate behind [`guarded`]; everything read from outside is checked before
+//! The merging is done by the `tokenizers` crate behind a guard against panics; everything read from outside is checked before
 //! it gets there. Special tokens never come out of plain text: their pieces are not part of the merge vocabulary.
 
+mod build;
 mod json;
 mod stream;
 mod vocabulary;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::Model;
-use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
+use tokenizers::models::bpe::BPE;
 
 use crate::TokenizerError;
 pub use stream::StreamDecoder;
@@ -90,6 +91,7 @@ struct Piece {
 }
 
 /// What the two file formats are read into.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the format")]
 struct Parts {
     name: String,
     /// By id; ids may have gaps.
@@ -334,15 +336,15 @@ impl Tokenizer {
     }
 
     fn assemble(parts: Parts) -> Result<Self, TokenizerError> {
-        check_sizes(&parts)?;
+        build::check_sizes(&parts)?;
         let name = parts.name.clone();
-        let ids = index(&parts)?;
-        let bpe = build_bpe(&parts, &ids)?;
+        let ids = build::index(&parts)?;
+        let bpe = build::build_bpe(&parts, &ids)?;
         let matcher = |wanted: fn(Kind) -> bool| Matcher::new(&name, &parts.pieces, wanted);
         let special_matcher = matcher(Kind::is_special)?;
         let user_matcher = matcher(|kind| kind == Kind::UserDefined)?;
         let tables = Tables {
-            cut_at_spaces: parts.escape_spaces && may_cut_at_spaces(&parts, &ids),
+            cut_at_spaces: parts.escape_spaces && build::may_cut_at_spaces(&parts, &ids),
             name,
             ids,
             bpe,
@@ -443,86 +445,6 @@ fn within(name: &str, what: &'static str, size: usize, limit: usize) -> Result<(
     Ok(())
 }
 
-fn check_sizes(parts: &Parts) -> Result<(), TokenizerError> {
-    let name = &parts.name;
-    within(name, "the vocabulary's largest id plus one", parts.pieces.len(), MAX_VOCABULARY)?;
-    within(name, "the number of merges", parts.merges.len(), MAX_MERGES)?;
-    let lengths = || parts.pieces.iter().flatten().map(|piece| piece.text.len());
-    within(name, "the length of a piece in bytes", lengths().max().unwrap_or(0), MAX_PIECE_BYTES)?;
-    within(name, "the length of all pieces in bytes", lengths().sum(), MAX_VOCABULARY_BYTES)
-}
-
-/// Ids by piece; every piece must be there once and say something.
-fn index(parts: &Parts) -> Result<HashMap<Box<str>, u32>, TokenizerError> {
-    let mut ids = HashMap::with_capacity(parts.pieces.len());
-    for (id, piece) in parts.pieces.iter().enumerate() {
-        let Some(piece) = piece else { continue };
-        if piece.text.is_empty() {
-            return Err(invalid(&parts.name, format!("token {id}"), "the piece is empty"));
-        }
-        if let Some(first) = ids.insert(piece.text.clone(), id as u32) {
-            let detail = format!("the piece {:?} is also token {first}", piece.text);
-            return Err(invalid(&parts.name, format!("token {id}"), detail));
-        }
-    }
-    Ok(ids)
-}
-
-fn build_bpe(parts: &Parts, ids: &HashMap<Box<str>, u32>) -> Result<BPE, TokenizerError> {
-    let name = &parts.name;
-    let special = |piece: &str| match ids.get(piece) {
-        Some(id) => parts.pieces[*id as usize].as_ref().is_some_and(|piece| piece.kind.is_special()),
-        None => false,
-    };
-    let mut merges = Vec::with_capacity(parts.merges.len());
-    for (index, (left, right)) in parts.merges.iter().enumerate() {
-        let whole = format!("{left}{right}");
-        for piece in [left, right, &whole] {
-            if !ids.contains_key(piece.as_str()) {
-                return Err(TokenizerError::MergePiece { name: name.clone(), index, piece: piece.clone() });
-            }
-        }
-        if ![left, right, &whole].iter().any(|piece| special(piece)) {
-            merges.push((left.clone(), right.clone()));
-        }
-    }
-    let mut builder = BpeBuilder::new().byte_fallback(parts.byte_fallback).fuse_unk(parts.fuse_unknown);
-    let mut vocabulary = Vocab::new();
-    let mut byte_tokens = 0;
-    for (id, piece) in parts.pieces.iter().enumerate() {
-        match piece {
-            Some(Piece { kind: Kind::Byte(byte), .. }) => {
-                byte_tokens += usize::from(vocabulary.insert(format!("<{byte:#04X}>"), id as u32).is_none());
-            }
-            Some(piece) if piece.kind != Kind::Control => {
-                vocabulary.insert(String::from(&*piece.text), id as u32);
-            }
-            _ => {}
-        }
-    }
-    if parts.byte_fallback && byte_tokens != 256 {
-        let detail =
-            format!("byte fallback needs the tokens <0x00> to <0xFF>; {} are missing", 256 - byte_tokens);
-        return Err(invalid(name, "vocabulary", detail));
-    }
-    if let Some(unknown) = parts.special.unknown.and_then(|id| parts.pieces.get(id as usize)?.as_ref()) {
-        builder = builder.unk_token(unknown.text.to_string());
-    } else if !parts.byte_fallback {
-        let detail = "there is neither byte fallback nor an unknown token, so characters would be lost";
-        return Err(invalid(name, "vocabulary", detail));
-    }
-    // Texts are cut into words that rarely repeat exactly, and a cache would keep what users wrote in memory.
-    builder = builder.cache_capacity(0).vocab_and_merges(vocabulary, merges);
-    guarded(name, "build the merge table", || builder.build())?
-        .map_err(|error| library(name, "build the merge table", error.to_string()))
-}
-
-/// Whether merging never joins a run of spaces to what stands before it.
-fn may_cut_at_spaces(parts: &Parts, ids: &HashMap<Box<str>, u32>) -> bool {
-    ids.contains_key(SPACE_PIECE)
-        && parts.pieces.iter().flatten().all(|piece| first_cut(&piece.text) == piece.text.len())
-}
-
 /// Where the first run of spaces begins that has something else before it.
 fn first_cut(text: &str) -> usize {
     let mut after_other = false;
@@ -541,5 +463,16 @@ fn join<'text>(run: &mut Cow<'text, str>, text: &'text str) {
         *run = Cow::Borrowed(text);
     } else if !text.is_empty() {
         run.to_mut().push_str(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panic_of_the_library_is_an_error_that_names_the_file() {
+        let error = guarded("a.json", "encode a text", || panic!("index {} out of bounds", 7)).unwrap_err();
+        assert_eq!(error, library("a.json", "encode a text", "index 7 out of bounds".to_owned()));
     }
 }
