@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use gemma_hal::DeviceError;
 use gemma_orchestrator::EngineError;
 
+use crate::output;
+
 /// Why a verb did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -31,7 +33,7 @@ impl Failure {
             Self::Error(error) => (error, 2),
             Self::NoDevice(error) => (error, 3),
         };
-        eprintln!("gemma: {error:#}");
+        output::tell(format_args!("gemma: {error:#}"));
         ExitCode::from(code)
     }
 }

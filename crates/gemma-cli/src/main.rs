@@ -21,6 +21,7 @@ use args::{Cli, Verb};
 use failure::Failure;
 
 fn main() -> ExitCode {
+    forget_empty_variables();
     let cli = Cli::parse();
     start_logging();
     signals::install();
@@ -44,6 +45,16 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Verb::Validate(args)) => commands::validate::validate(args),
         Some(Verb::Completions(args)) => commands::shell::completions(&args),
         Some(Verb::Man) => commands::shell::manual_page(),
+    }
+}
+
+/// An empty `GEMMA_*` variable is one that is not set, as scripts and containers write it.
+fn forget_empty_variables() {
+    let variables = std::env::vars_os()
+        .filter(|(name, value)| value.is_empty() && name.as_encoded_bytes().starts_with(b"GEMMA_"));
+    for (name, _) in variables.collect::<Vec<_>>() {
+        // SAFETY: this is the first thing that the program does; no other thread is there to read the environment.
+        unsafe { std::env::remove_var(name) };
     }
 }
 

@@ -1,5 +1,6 @@
 //! What people see: statistics, sizes, JSON.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
 use gemma_cpu::bandwidth;
@@ -13,6 +14,11 @@ use crate::failure::Failure;
 /// Whether a person sits at both ends.
 pub(crate) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+/// Prints a line on standard error. That nobody reads it is no reason to stop, as `eprintln!` would.
+pub(crate) fn tell(text: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Prints a value as indented JSON on standard output.

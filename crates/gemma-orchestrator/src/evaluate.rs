@@ -61,7 +61,8 @@ pub fn loss(
 ) -> Result<Loss, EngineError> {
     let mut loss = Loss::default();
     session.score(engine, tokens, &Deadline::never(), &mut |index, logits| {
-        if let Some(next) = tokens.get(index + 1) {
+        // A token outside of the vocabulary is refused by the device when its own run comes.
+        if let Some(next) = tokens.get(index + 1).filter(|next| (**next as usize) < logits.len()) {
             loss = loss.and(Loss { nats: surprise(logits, *next), tokens: 1 });
         }
         each(index, logits);

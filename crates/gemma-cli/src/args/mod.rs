@@ -57,7 +57,7 @@ pub(crate) struct RunArgs {
     pub(crate) prompt: Option<String>,
 
     /// The prompt, as a flag
-    #[arg(short = 'p', long = "prompt", value_name = "TEXT", conflicts_with_all = ["prompt", "file"])]
+    #[arg(short = 'p', long = "prompt", value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["prompt", "file"])]
     pub(crate) prompt_flag: Option<String>,
 
     /// Read the prompt from a file
@@ -65,7 +65,7 @@ pub(crate) struct RunArgs {
     pub(crate) file: Option<PathBuf>,
 
     /// Instructions that go before the prompt (with the chat format only)
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
 
     /// Continue the prompt as it is, without the chat format [default for the built-in model]
@@ -84,7 +84,7 @@ pub(crate) struct RunArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ChatArgs {
     /// Instructions that go before the first turn
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
 
     /// Go on with a conversation written by /save

@@ -13,7 +13,13 @@ pub(crate) struct SamplingArgs {
     pub(crate) max_tokens: Option<usize>,
 
     /// Randomness; 0 always takes the likeliest token [default: 1, built-in model 0.8]
-    #[arg(long, visible_alias = "temp", env = "GEMMA_TEMPERATURE", value_name = "X")]
+    #[arg(
+        long,
+        visible_alias = "temp",
+        env = "GEMMA_TEMPERATURE",
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     pub(crate) temperature: Option<f32>,
 
     /// Choose among the K likeliest; 0 is off [default: 64, built-in model 40]
@@ -21,19 +27,25 @@ pub(crate) struct SamplingArgs {
     pub(crate) top_k: Option<usize>,
 
     /// Choose among the likeliest that make up this probability; 1 is off [default: 0.95]
-    #[arg(long, env = "GEMMA_TOP_P", value_name = "X")]
+    #[arg(long, env = "GEMMA_TOP_P", value_name = "X", allow_negative_numbers = true)]
     pub(crate) top_p: Option<f32>,
 
     /// Leave out what is less likely than this part of the likeliest; 0 is off [default: 0]
-    #[arg(long, env = "GEMMA_MIN_P", value_name = "X")]
+    #[arg(long, env = "GEMMA_MIN_P", value_name = "X", allow_negative_numbers = true)]
     pub(crate) min_p: Option<f32>,
 
     /// Locally typical sampling; 1 is off [default: 1]
-    #[arg(long, env = "GEMMA_TYPICAL_P", value_name = "X")]
+    #[arg(long, env = "GEMMA_TYPICAL_P", value_name = "X", allow_negative_numbers = true)]
     pub(crate) typical_p: Option<f32>,
 
     /// Divide logits of recent tokens by this; 1 is off [default: 1]
-    #[arg(long, visible_alias = "repeat-penalty", env = "GEMMA_REPETITION_PENALTY", value_name = "X")]
+    #[arg(
+        long,
+        visible_alias = "repeat-penalty",
+        env = "GEMMA_REPETITION_PENALTY",
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     pub(crate) repetition_penalty: Option<f32>,
 
     /// Subtract this for each recent use of a token [default: 0]
@@ -53,11 +65,11 @@ pub(crate) struct SamplingArgs {
     pub(crate) logit_bias: Option<Vec<String>>,
 
     /// Mirostat v2 with this target surprise in bits, instead of the other filters
-    #[arg(long, env = "GEMMA_MIROSTAT_TAU", value_name = "X")]
+    #[arg(long, env = "GEMMA_MIROSTAT_TAU", value_name = "X", allow_negative_numbers = true)]
     pub(crate) mirostat_tau: Option<f32>,
 
     /// Mirostat's learning rate [default: 0.1]
-    #[arg(long, env = "GEMMA_MIROSTAT_ETA", value_name = "X")]
+    #[arg(long, env = "GEMMA_MIROSTAT_ETA", value_name = "X", allow_negative_numbers = true)]
     pub(crate) mirostat_eta: Option<f32>,
 
     /// Same seed, same text [default: a new one every time]
@@ -65,7 +77,7 @@ pub(crate) struct SamplingArgs {
     pub(crate) seed: Option<u64>,
 
     /// End the text before this string; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) stop: Option<Vec<String>>,
 
     /// Print each token with its log-probability and those of the N likeliest, as JSON lines instead of text

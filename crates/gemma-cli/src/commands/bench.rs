@@ -90,8 +90,12 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<(), Failure> {
 /// A model made in memory, or one from files, and the type of its weights.
 fn open(args: &BenchArgs, setup: &mut Setup) -> Result<(Engine, String), Failure> {
     let longest = args.prefill.iter().copied().max().unwrap_or(0);
-    let deepest = args.depth + args.decode.iter().copied().max().unwrap_or(0);
-    let context = setup.context.unwrap_or((longest + 1).max(deepest + 1));
+    let deepest = args.depth.saturating_add(args.decode.iter().copied().max().unwrap_or(0));
+    let needed = longest.max(deepest).max(1);
+    let context = setup.context.unwrap_or(needed);
+    if context < needed {
+        return Err(anyhow!("--context {context}: these lengths need {needed} positions").into());
+    }
     let config = match args.shape.to_lowercase().as_str() {
         "e2b" => Config::e2b(),
         "e4b" => Config::e4b(),

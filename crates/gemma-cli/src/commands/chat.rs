@@ -1,6 +1,6 @@
 //! `gemma chat`: a conversation in the terminal, with history.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
@@ -84,7 +84,10 @@ pub(crate) fn chat(args: ChatArgs) -> Result<(), Failure> {
 
 fn greet(model: &Model, engine: &Engine) {
     let (name, device) = (model.checkpoint().name(), engine.device());
-    eprintln!("{name} on {} ({}). /help shows what else can be typed.", device.id, device.name);
+    output::tell(format_args!(
+        "{name} on {} ({}). /help shows what else can be typed.",
+        device.id, device.name
+    ));
 }
 
 impl Chat<'_> {
@@ -104,7 +107,9 @@ impl Chat<'_> {
                 Ok(Next::Read) => {}
                 Ok(Next::Leave) => return Ok(()),
                 // In a terminal a turn that fails is told and the next one may work.
-                Err(Failure::Error(error)) if output::is_interactive() => eprintln!("gemma: {error:#}"),
+                Err(Failure::Error(error)) if output::is_interactive() => {
+                    output::tell(format_args!("gemma: {error:#}"))
+                }
                 Err(failure) => return Err(failure),
             }
         }
@@ -118,7 +123,7 @@ impl Chat<'_> {
         };
         match name {
             "/exit" | "/quit" | "/bye" => return Ok(Next::Leave),
-            "/help" => eprintln!("{HELP}"),
+            "/help" => output::tell(HELP),
             "/reset" => {
                 self.messages.retain(|message| message.role == Role::System);
                 self.session.reset();
@@ -149,7 +154,7 @@ impl Chat<'_> {
         run::show_stats(&done, &self.engine, self.stats, !self.stats);
         match done.finish {
             Finish::Context => {
-                eprintln!("gemma: the context is full; /reset, or start with a larger --context");
+                output::tell("gemma: the context is full; /reset, or start with a larger --context");
             }
             Finish::Cancelled if !output::is_interactive() => return Err(Failure::Interrupted),
             _ => {}
@@ -184,13 +189,15 @@ impl Chat<'_> {
 /// The next line; none at the end of the input.
 fn read_line(from: &mut impl BufRead) -> Result<Option<String>, Failure> {
     let mut line = String::new();
-    let read = from.read_line(&mut line);
-    match read {
+    match from.take(run::MAX_PROMPT_BYTES + 1).read_line(&mut line) {
         Ok(0) => {
             if output::is_interactive() {
                 let _ = writeln!(io::stderr());
             }
             Ok(None)
+        }
+        Ok(read) if read as u64 > run::MAX_PROMPT_BYTES => {
+            Err(anyhow!("standard input: a line longer than {} bytes", run::MAX_PROMPT_BYTES).into())
         }
         Ok(_) => Ok(Some(line)),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {

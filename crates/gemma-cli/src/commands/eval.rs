@@ -38,7 +38,17 @@ pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     // Comparisons want the model's own numbers, not a smaller cache.
     setup.cache_dtype.get_or_insert(DType::F32);
-    setup.context.get_or_insert((longest + args.new).clamp(1, model.config.max_context));
+    // The last new token is chosen but not run.
+    let needed = longest.saturating_add(args.new.saturating_sub(1));
+    let context = *setup.context.get_or_insert(needed.clamp(1, model.config.max_context));
+    if needed > context {
+        return Err(anyhow!(
+            "a prompt of {longest} tokens and --new {} need {needed} positions, but the context holds {context} (this model: up to {})",
+            args.new,
+            model.config.max_context
+        )
+        .into());
+    }
     let mut engine = model::engine(&model, &setup)?;
     let mut session = Session::new(&engine)?;
     let mut items = Vec::new();

@@ -90,10 +90,11 @@ pub(crate) fn info(args: InfoArgs) -> Result<(), Failure> {
     let model = model::open(&setup)?;
     let engine = model::engine(&model, &setup)?;
     let prefill = args.prefill.clamp(1, engine.options().chunk);
+    let position = args.position.min(engine.options().context - 1);
     let phases = [
-        phase(&engine.plan(Phase::Decode)?, 1, args.position),
-        phase(&engine.plan(Phase::Prefill)?, prefill, args.position),
-        phase(&engine.plan(Phase::PrefillOnly)?, prefill, args.position),
+        phase(&engine.plan(Phase::Decode)?, 1, position),
+        phase(&engine.plan(Phase::Prefill)?, prefill, position),
+        phase(&engine.plan(Phase::PrefillOnly)?, prefill, position),
     ];
     let report = report(&model, &engine, phases.into())?;
     if args.json { output::print_json(&report) } else { Ok(print(&report)?) }

@@ -18,7 +18,7 @@ use crate::{model, output, signals};
 /// Tokens of an answer unless told otherwise.
 const DEFAULT_MAX_TOKENS: usize = 256;
 /// Longest prompt in bytes; far beyond what any context holds.
-const MAX_PROMPT_BYTES: u64 = 16 << 20;
+pub(crate) const MAX_PROMPT_BYTES: u64 = 16 << 20;
 
 impl RunArgs {
     /// Whether nothing at all was said about a prompt.
@@ -47,13 +47,20 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let request = request(&sampling, stop_rules(&model, &tokenizer, &sampling), DEFAULT_MAX_TOKENS);
     let mut out = Printer::new(&tokenizer, sampling.sampler.logprobs.is_some());
     if raw {
-        out.echo(&prompt)?;
+        out.echo(&prompt);
     }
     let done = out.generate(&mut engine, &mut session, &ids, &request)?;
     out.end()?;
     show_stats(&done, &engine, args.generation.stats, args.generation.no_stats);
-    if done.finish == Finish::Cancelled && signals::cancelled() {
-        return Err(Failure::Interrupted);
+    match done.finish {
+        Finish::Cancelled if signals::cancelled() => return Err(Failure::Interrupted),
+        Finish::Context => {
+            let context = engine.options().context;
+            output::tell(format_args!(
+                "gemma: the context of {context} tokens is full; --context makes it larger"
+            ));
+        }
+        _ => {}
     }
     Ok(())
 }
@@ -129,7 +136,7 @@ pub(crate) fn show_stats(done: &Generation, engine: &Engine, wanted: bool, unwan
     if wanted || (!unwanted && io::stderr().is_terminal()) {
         let mut peak_rss = None;
         let bandwidth = output::measured_bandwidth(engine, &mut peak_rss);
-        eprintln!("{}", output::stats_line(&done.stats, engine, bandwidth, peak_rss));
+        output::tell(output::stats_line(&done.stats, engine, bandwidth, peak_rss));
     }
 }
 
@@ -137,24 +144,26 @@ pub(crate) fn show_stats(done: &Generation, engine: &Engine, wanted: bool, unwan
 pub(crate) struct Printer<'a> {
     tokenizer: &'a Tokenizer,
     logprobs: bool,
+    /// Goes before the first text.
+    pending: String,
     ends_with_newline: bool,
 }
 
 impl<'a> Printer<'a> {
     /// A printer at the start of a line.
     pub(crate) fn new(tokenizer: &'a Tokenizer, logprobs: bool) -> Self {
-        Self { tokenizer, logprobs, ends_with_newline: true }
+        Self { tokenizer, logprobs, pending: String::new(), ends_with_newline: true }
     }
 
-    /// Repeats the prompt, so that the whole text can be read.
-    fn echo(&mut self, prompt: &str) -> Result<(), Failure> {
-        if self.logprobs {
-            return Ok(());
+    /// Repeats the prompt before the first text, so that the whole can be read; a run that fails prints nothing.
+    fn echo(&mut self, prompt: &str) {
+        if !self.logprobs {
+            prompt.clone_into(&mut self.pending);
         }
-        Ok(self.write(prompt)?)
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {
+        let text = std::mem::take(&mut self.pending) + text;
         if !text.is_empty() {
             self.ends_with_newline = text.ends_with('\n');
         }
@@ -204,6 +213,7 @@ impl<'a> Printer<'a> {
 
     /// Ends the last line.
     pub(crate) fn end(&mut self) -> Result<(), Failure> {
+        self.write("")?;
         if self.ends_with_newline { Ok(()) } else { Ok(self.write("\n")?) }
     }
 }

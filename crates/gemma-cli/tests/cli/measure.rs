@@ -1,0 +1,169 @@
+//! `info`, `bench`, `perplexity`, `doctor`: their JSON, and that their numbers agree with each other.
+
+use std::fs;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{golden, run, run_with_input, text};
+
+fn positive(value: &Value) -> f64 {
+    let number = value.as_f64().unwrap_or_else(|| panic!("{value} is a number"));
+    assert!(number > 0.0, "{number}");
+    number
+}
+
+#[test]
+fn bench_has_the_fixed_form() {
+    let report = run(&[
+        "bench",
+        "--shape",
+        "nano",
+        "--type",
+        "q4_0",
+        "--prefill",
+        "4,9",
+        "--decode",
+        "2",
+        "--threads",
+        "2",
+        "--repeat",
+        "2",
+        "--json",
+    ])
+    .json();
+    let results = report["results"].as_array().unwrap();
+    let runs: Vec<_> =
+        results.iter().map(|run| (run["phase"].as_str().unwrap(), run["tokens"].as_u64().unwrap())).collect();
+    assert_eq!(runs, [("prefill", 4), ("prefill", 9), ("decode", 2)]);
+    for result in results {
+        let rate = &result["tokens_per_s"];
+        let rates = [positive(&rate["min"]), positive(&rate["median"]), positive(&rate["max"])];
+        assert!(rates.is_sorted(), "{rates:?}");
+        let fraction = positive(&result["gb_per_s"]) / positive(&report["measured_gb_per_s"]);
+        assert!((fraction / positive(&result["roofline_fraction"]) - 1.0).abs() < 1e-9, "{result}");
+    }
+    assert!(report["device"].as_str().unwrap().starts_with("cpu"), "{report}");
+    positive(&report["load_s"]);
+    positive(&report["peak_rss_bytes"]);
+    assert_eq!(report["threads"], 2);
+}
+
+#[test]
+fn bench_of_a_file_says_its_types() {
+    let model = golden("four-layers-gguf/model.gguf");
+    let arguments =
+        ["bench", "--shape", text(&model), "--prefill", "4", "--decode", "0", "--repeat", "1", "--json"];
+    let report = run(&arguments).json();
+    for name in ["f32", "f16", "bf16", "q8_0", "q4_0"] {
+        assert!(report["type"].as_str().unwrap().split('+').any(|part| part == name), "{name}: {report}");
+    }
+    assert_eq!(report["results"].as_array().unwrap().len(), 1, "no decode of 0 tokens: {report}");
+}
+
+#[test]
+fn info_adds_up() {
+    let report = run(&["info", "--json"]).json();
+    let phases = report["phases"].as_array().unwrap();
+    let names: Vec<_> = phases.iter().map(|phase| phase["phase"].as_str().unwrap()).collect();
+    assert_eq!(names, ["decode", "prefill", "prefill_only"]);
+    for phase in phases {
+        for what in ["flops", "weight_bytes", "cache_bytes"] {
+            let parts =
+                phase["by_operation"].as_array().unwrap().iter().map(|part| part[what].as_u64().unwrap());
+            assert_eq!(parts.sum::<u64>(), phase[what].as_u64().unwrap(), "{what} of {}", phase["phase"]);
+        }
+    }
+    let types = report["weight_types"].as_object().unwrap().values().map(|bytes| bytes.as_u64().unwrap());
+    assert_eq!(types.sum::<u64>(), report["weight_bytes"].as_u64().unwrap());
+}
+
+#[test]
+fn info_of_a_slice_is_smaller() {
+    let whole = run(&["info", "--json"]).json();
+    let half = run(&["info", "--json", "--slice", "1/2"]).json();
+    let widths = |report: &Value| -> Vec<u64> {
+        report["slice"]["ffn_widths"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|width| width.as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(widths(&half), widths(&whole).iter().map(|width| width / 2).collect::<Vec<_>>());
+    assert!(half["phases"][0]["flops"].as_u64() < whole["phases"][0]["flops"].as_u64());
+    let text = run(&["info", "--slice", "1/2"]).ok();
+    for part in ["model ", "FFN widths", "PLE table", "KV cache", "decode of 1", "prefill of"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn info_takes_positions_of_any_size_to_the_last_of_the_context() {
+    let huge = u64::MAX.to_string();
+    let report = run(&["info", "--json", "-c", "64", "--position", &huge, "--prefill", &huge]).json();
+    assert_eq!(report["phases"][0]["position"], 63);
+    assert_eq!(report["phases"][1]["tokens"], 64);
+}
+
+#[test]
+fn info_reports_what_it_does_not_use() {
+    let model = golden("multimodal-layout");
+    let report = run(&["info", "--json", "-m", text(&model)]).json();
+    let reasons: Vec<_> =
+        report["skipped"].as_array().unwrap().iter().map(|part| part["reason"].as_str().unwrap()).collect();
+    for part in ["vision tower", "audio tower", "keys and values of layers that share another's"] {
+        assert!(reasons.contains(&part), "{part}: {reasons:?}");
+    }
+}
+
+#[test]
+fn perplexity_prefers_sense() {
+    let folder = TempDir::new().unwrap();
+    let story =
+        "Once upon a time there was a little girl who lived in a small house near the forest. ".repeat(3);
+    let mut words: Vec<&str> = story.split(' ').collect();
+    words.reverse();
+    let measure = |text_of: &str, more: &[&str]| {
+        let file = folder.path().join("text.txt");
+        fs::write(&file, text_of).unwrap();
+        let report = run(&[&["perplexity", "-f", text(&file), "--json"], more].concat()).json();
+        let (mean, perplexity) = (positive(&report["nats_per_token"]), positive(&report["perplexity"]));
+        assert!((mean.exp() / perplexity - 1.0).abs() < 1e-9, "{report}");
+        (report["tokens"].as_u64().unwrap(), perplexity)
+    };
+    let (tokens, sense) = measure(&story, &[]);
+    let (_, nonsense) = measure(&words.join(" "), &[]);
+    assert!(sense * 4.0 < nonsense, "{sense} and {nonsense}");
+    let (_, short) = measure(&story, &["--window", "8"]);
+    assert!(sense < short, "more context, less surprise: {sense} and {short}");
+
+    let report = run_with_input(&["perplexity", "-f", "-", "--json"], story).json();
+    assert_eq!(report["tokens"].as_u64(), Some(tokens), "from standard input");
+}
+
+#[test]
+fn perplexity_of_too_little() {
+    for (text_of, more) in [("", &[][..]), ("a", &[]), ("Once upon a time", &["--window", "1"])] {
+        let stderr = run_with_input(&[&["perplexity", "-f", "-"], more].concat(), text_of).fails(2);
+        assert!(stderr.contains("need at least two tokens"), "{text_of:?}: {stderr}");
+    }
+}
+
+#[test]
+fn doctor_looks_and_does_not_fail() {
+    let done = run(&["doctor", "-t", "1", "--json"]);
+    assert_eq!(done.stderr, "");
+    let report = done.json();
+    assert!(report["note"].as_str().unwrap().contains("on the CPU only"), "{report}");
+    let findings = report["findings"].as_array().unwrap();
+    for topic in ["processor", "memory", "gpu", "vulkan", "npu", "bandwidth"] {
+        assert!(findings.iter().any(|finding| finding["topic"] == topic), "{topic}: {report}");
+    }
+    for finding in findings {
+        assert!(matches!(finding["status"].as_str(), Some("ok" | "missing" | "warning")), "{finding}");
+        assert!(!finding["found"].as_str().unwrap().is_empty(), "{finding}");
+    }
+    let text = run(&["doctor", "-t", "1"]).ok();
+    assert!(text.contains("GB/s read, measured"), "{text}");
+}

@@ -1,0 +1,86 @@
+//! Configuration file, environment and flags: the later wins.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::{Done, built_in, done, gemma, golden, run, text, token_lines};
+
+/// A folder for XDG_CONFIG_HOME with this configuration.
+fn config(toml: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("gemma")).unwrap();
+    fs::write(folder.path().join("gemma/config.toml"), toml).unwrap();
+    folder
+}
+
+fn with(config: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Done {
+    let mut command = gemma(arguments);
+    command.env("XDG_CONFIG_HOME", config).envs(variables.iter().copied());
+    done(command)
+}
+
+#[test]
+fn file_below_environment_below_flags() {
+    let config = config("[sampling]\nmax-tokens = 3\n");
+    let run = ["run", "--logprobs", "0", "--logit-bias", "1=-100", "Once upon a time"];
+    let flag = [&run[..], &["-n", "2"]].concat();
+    let variable = [("GEMMA_MAX_TOKENS", "5")];
+    let empty = [("GEMMA_MAX_TOKENS", "")];
+    for (variables, arguments, tokens) in [
+        (&[][..], &run[..], 3),
+        (&variable[..], &run[..], 5),
+        (&variable[..], &flag[..], 2),
+        (&[][..], &flag[..], 2),
+        (&empty[..], &run[..], 3),
+    ] {
+        let stdout = with(config.path(), variables, arguments).ok();
+        assert_eq!(token_lines(&stdout).len(), tokens, "{variables:?} {arguments:?}");
+    }
+}
+
+#[test]
+fn the_model_can_come_from_each_of_them() {
+    let (four, ten) = (golden("four-layers"), golden("ten-layers"));
+    let config = config(&format!("[model]\nmodel = {:?}\ncontext = 64\n", text(&four)));
+    let layers = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let report = with(config.path(), variables, &[&["info", "--json"], arguments].concat()).json();
+        (report["config"]["layers"].as_u64().unwrap(), report["context"].as_u64().unwrap())
+    };
+    assert_eq!(layers(&[], &[]), (4, 64));
+    assert_eq!(layers(&[("GEMMA_MODEL", text(&ten))], &[]), (10, 64));
+    assert_eq!(
+        layers(&[("GEMMA_MODEL", text(&ten)), ("GEMMA_CONTEXT", "32")], &["-m", text(&four)]),
+        (4, 32)
+    );
+    let nano = layers(&[("GEMMA_MODEL", text(&ten))], &["-m", text(&built_in())]);
+    assert!(!matches!(nano.0, 4 | 10), "{nano:?}");
+}
+
+#[test]
+fn a_named_file_wins_over_the_usual_one() {
+    let (usual, named) = (config("[model]\ncontext = 64\n"), config("[model]\ncontext = 16\n"));
+    let file = named.path().join("gemma/config.toml");
+    let report = with(usual.path(), &[("GEMMA_CONFIG", text(&file))], &["info", "--json"]).json();
+    assert_eq!(report["context"], 16);
+}
+
+#[test]
+fn a_file_that_is_wrong_is_named() {
+    for (toml, message) in [
+        ("[sampling]\ntemprature = 1\n", "temprature"),
+        ("[sampling]\ntemperature = \"hot\"\n", "hot"),
+        ("[modle]\n", "modle"),
+        ("sampling = [", "TOML"),
+    ] {
+        let config = config(toml);
+        let stderr = with(config.path(), &[], &["run", "hi"]).fails(2);
+        assert!(stderr.contains("gemma/config.toml"), "{toml:?}: {stderr}");
+        assert!(stderr.contains(message), "{toml:?}: {stderr}");
+    }
+    let mut missing = gemma(&["run", "hi"]);
+    missing.env("GEMMA_CONFIG", "/no/such/config.toml");
+    assert!(done(missing).fails(2).contains("/no/such/config.toml: No such file"));
+    assert_eq!(run(&["run", "-n", "1", "hi"]).code, Some(0), "no file at the usual place is no error");
+}
