@@ -117,6 +117,14 @@ pub enum TemplateError {
         /// What is wrong.
         detail: String,
     },
+    /// The template says something whose cost has no bound.
+    #[error("chat template, line {line}: not supported: {what}")]
+    Unbounded {
+        /// Line, from 1.
+        line: usize,
+        /// What it says.
+        what: &'static str,
+    },
     /// The template itself called `raise_exception`.
     #[error("the chat template refuses this conversation: {0}")]
     Raised(String),

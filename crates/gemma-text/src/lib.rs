@@ -6,7 +6,7 @@
 mod error;
 pub mod sampling;
 mod stop;
-mod template;
+pub mod template;
 pub mod tokenizer;
 
 pub use error::{SamplingError, StopRuleError, TemplateError, TokenizerError};

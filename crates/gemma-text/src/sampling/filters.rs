@@ -99,7 +99,7 @@ pub(super) fn top_p(candidates: &mut Vec<Candidate>, limit: f32) {
     keep_mass(
         candidates,
         Candidate::order,
-        |candidate| weight(candidate, best, 1.0) / total,
+        |candidate| weight(*candidate, best, 1.0) / total,
         |sum| sum >= f64::from(limit),
     );
 }
@@ -110,13 +110,13 @@ pub(super) fn min_p(candidates: &mut Vec<Candidate>, share: f32) {
         return;
     }
     let best = largest(candidates);
-    candidates.retain(|candidate| weight(candidate, best, 1.0) >= f64::from(share));
+    candidates.retain(|candidate| weight(*candidate, best, 1.0) >= f64::from(share));
 }
 
 /// Draws one of the candidates, of which there is at least one.
 pub(super) fn draw(candidates: &[Candidate], temperature: f64, rng: &mut CounterRng) -> u32 {
     let best = largest(candidates);
-    let weight = |candidate: &Candidate| weight(candidate, best, temperature);
+    let weight = |candidate: &Candidate| weight(*candidate, best, temperature);
     let mut left = rng.next_unit() * candidates.iter().map(weight).sum::<f64>();
     let mut chosen = 0;
     for candidate in candidates {
@@ -133,7 +133,7 @@ pub(super) fn draw(candidates: &[Candidate], temperature: f64, rng: &mut Counter
 }
 
 /// Unnormalised probability; the best has 1, so nothing overflows at any temperature.
-pub(super) fn weight(candidate: &Candidate, best: f32, temperature: f64) -> f64 {
+pub(super) fn weight(candidate: Candidate, best: f32, temperature: f64) -> f64 {
     ((f64::from(candidate.logit) - f64::from(best)) / temperature).exp()
 }
 
@@ -142,7 +142,7 @@ pub(super) fn largest(candidates: &[Candidate]) -> f32 {
 }
 
 fn mass(candidates: &[Candidate], best: f32) -> f64 {
-    candidates.iter().map(|candidate| weight(candidate, best, 1.0)).sum()
+    candidates.iter().map(|candidate| weight(*candidate, best, 1.0)).sum()
 }
 
 /// Keeps the first candidates by `order` up to the one with which `reached` is true of the summed probabilities.

@@ -4,14 +4,14 @@ use super::{Candidate, CounterRng, Mirostat, filters};
 
 /// Draws among the candidates that are at most `bound` bits surprising (always the best), and moves `bound`.
 pub(super) fn draw(
-    mirostat: &Mirostat,
+    mirostat: Mirostat,
     temperature: f64,
     best: Candidate,
     candidates: &mut Vec<Candidate>,
     bound: &mut f64,
     rng: &mut CounterRng,
 ) -> u32 {
-    let weight = |candidate: &Candidate| filters::weight(candidate, best.logit, temperature);
+    let weight = |candidate: &Candidate| filters::weight(*candidate, best.logit, temperature);
     let total: f64 = candidates.iter().map(weight).sum();
     candidates.retain(|candidate| candidate.id == best.id || -(weight(candidate) / total).log2() <= *bound);
     let kept: f64 = candidates.iter().map(weight).sum();

@@ -52,6 +52,7 @@ struct Candidate {
 
 impl Candidate {
     /// Best first; ties by lowest id.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that sorting wants")]
     fn order(&self, other: &Self) -> Ordering {
         // There are no NaNs here, and the two zeros are equal, as they are for the greedy choice.
         other.logit.partial_cmp(&self.logit).unwrap_or(Ordering::Equal).then(self.id.cmp(&other.id))
@@ -114,7 +115,7 @@ impl Sampler {
         let mut candidates = std::mem::take(&mut self.candidates);
         let token = if let Some(mirostat) = self.config.mirostat {
             filters::gather(&mut candidates, logits, 0);
-            mirostat::draw(&mirostat, temperature, best, &mut candidates, &mut self.surprise, &mut self.rng)
+            mirostat::draw(mirostat, temperature, best, &mut candidates, &mut self.surprise, &mut self.rng)
         } else {
             filters::gather(&mut candidates, logits, self.config.top_k);
             filters::typical(&mut candidates, self.config.typical_p, best);

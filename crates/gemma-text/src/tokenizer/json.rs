@@ -31,6 +31,7 @@ struct File {
     model: Model,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "the fields of the file")]
 #[derive(Deserialize)]
 struct Added {
     id: u32,
@@ -243,7 +244,7 @@ fn read_decoding(decoder: &Value, name: &str) -> Result<Decoding, TokenizerError
             "ByteFallback" => decoding.bytes = true,
             "Fuse" => {}
             "Strip" if step["content"] == " " && step["start"] == 1 && step["stop"] == 0 => {
-                decoding.strip = true
+                decoding.strip = true;
             }
             "Metaspace" if step["replacement"] == SPACE_PIECE => {
                 decoding.unescape = true;

@@ -90,6 +90,7 @@ struct Piece {
 }
 
 /// What the two file formats are read into.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the format")]
 struct Parts {
     name: String,
     /// By id; ids may have gaps.

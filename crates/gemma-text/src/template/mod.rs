@@ -3,12 +3,16 @@
 //! Templates are Jinja from the model's files, never from a request, and run on a budget. What users wrote is kept
 //! apart from what the template wrote: only the template's own text may hold special tokens.
 
+mod config;
+mod marks;
+mod restrict;
+
+use crate::{Segment, SpecialTokens, TemplateError, Tokenizer};
+pub use config::TokenizerConfig;
+use marks::Marks;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, ErrorKind, State, context};
-use serde::Deserialize;
-
-use crate::{Segment, SpecialTokens, TemplateError, Tokenizer, TokenizerError};
 
 /// Longest template source.
 pub const MAX_TEMPLATE_BYTES: usize = 256 << 10;
@@ -48,19 +52,6 @@ pub struct Message {
     pub role: Role,
     /// What is said. Special tokens in it are text.
     pub content: String,
-}
-
-/// What this crate uses of a `tokenizer_config.json`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokenizerConfig {
-    /// Text of the beginning-of-text token.
-    pub bos_token: Option<String>,
-    /// Text of the end-of-text token.
-    pub eos_token: Option<String>,
-    /// A prompt begins with it.
-    pub add_bos_token: Option<bool>,
-    /// Templates by name; a single one is called `default`.
-    pub chat_templates: Vec<(String, String)>,
 }
 
 /// A chat template, checked for syntax.
@@ -129,60 +120,6 @@ impl Message {
     }
 }
 
-#[derive(Deserialize)]
-struct ConfigFile {
-    bos_token: Option<TokenText>,
-    eos_token: Option<TokenText>,
-    add_bos_token: Option<bool>,
-    chat_template: Option<Templates>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum TokenText {
-    Plain(String),
-    Full { content: String },
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Templates {
-    One(String),
-    Named(Vec<NamedTemplate>),
-}
-
-#[derive(Deserialize)]
-struct NamedTemplate {
-    name: String,
-    template: String,
-}
-
-impl TokenizerConfig {
-    /// Reads a `tokenizer_config.json`; `name` is used in errors.
-    pub fn from_json(bytes: &[u8], name: &str) -> Result<Self, TemplateError> {
-        within("the size of tokenizer_config.json in bytes", bytes.len(), MAX_CONFIG_BYTES)?;
-        let file: ConfigFile = serde_json::from_slice(bytes).map_err(|error| TemplateError::Config {
-            name: name.to_owned(),
-            field: "tokenizer_config",
-            detail: error.to_string(),
-        })?;
-        let text = |token: Option<TokenText>| match token? {
-            TokenText::Plain(content) | TokenText::Full { content } => Some(content),
-        };
-        let chat_templates = match file.chat_template {
-            None => Vec::new(),
-            Some(Templates::One(source)) => vec![("default".to_owned(), source)],
-            Some(Templates::Named(list)) => list.into_iter().map(|each| (each.name, each.template)).collect(),
-        };
-        Ok(Self {
-            bos_token: text(file.bos_token),
-            eos_token: text(file.eos_token),
-            add_bos_token: file.add_bos_token,
-            chat_templates,
-        })
-    }
-}
-
 impl ChatTemplate {
     /// Gemma's own format: `<bos><start_of_turn>user\n...<end_of_turn>\n<start_of_turn>model\n`.
     pub fn gemma() -> Self {
@@ -218,10 +155,8 @@ impl ChatTemplate {
             eos_token: eos_token.to_owned(),
             built_in: false,
         };
-        template.environment(0).template_from_str(source).map_err(|error| TemplateError::Syntax {
-            line: error.line().unwrap_or(1),
-            detail: detail_of(&error),
-        })?;
+        restrict::check(source)?;
+        environment(0).template_from_str(source).map_err(|error| syntax_error(&error))?;
         Ok(template)
     }
 
@@ -304,7 +239,7 @@ impl ChatTemplate {
     fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TemplateError> {
         let content: u64 = messages.iter().map(|message| message.content.len() as u64).sum();
         let fuel = BASE_FUEL + messages.len() as u64 * FUEL_A_MESSAGE + content / CONTENT_BYTES_A_STEP;
-        let environment = self.environment(fuel);
+        let environment = environment(fuel);
         let conversation: Vec<Value> = messages
             .iter()
             .map(|message| context! { role => message.role.name(), content => message.content.as_str() })
@@ -318,21 +253,33 @@ impl ChatTemplate {
         let template = environment.template_from_str(&self.source);
         template.and_then(|template| template.render(variables)).map_err(|error| failure(&error, fuel))
     }
+}
 
-    fn environment(&self, fuel: u64) -> Environment<'_> {
-        let mut environment = Environment::new();
-        // As transformers sets Jinja up.
-        if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
-            environment.set_syntax(syntax);
-        }
-        environment.set_fuel(Some(fuel));
-        environment.set_recursion_limit(MAX_RECURSION);
-        environment.set_unknown_method_callback(call_method);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
-        });
-        environment
+/// The engine, set up as transformers sets up Jinja, with a budget.
+fn environment(fuel: u64) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_syntax(syntax());
+    for name in restrict::NO_FILTERS {
+        environment.remove_filter(name);
     }
+    for name in restrict::NO_FUNCTIONS {
+        environment.remove_global(name);
+    }
+    environment.set_fuel(Some(fuel));
+    environment.set_recursion_limit(MAX_RECURSION);
+    environment.set_unknown_method_callback(call_method);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
+    });
+    environment
+}
+
+fn syntax() -> SyntaxConfig {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default()
+}
+
+fn syntax_error(error: &minijinja::Error) -> TemplateError {
+    TemplateError::Syntax { line: error.line().unwrap_or(1), detail: detail_of(error) }
 }
 
 /// Python's string, list and dict methods. `str.format` is left out: a width in it makes a text of any length.
@@ -345,67 +292,22 @@ fn call_method(
     if value.kind() == ValueKind::String && method == "format" {
         return Err(minijinja::Error::from(ErrorKind::UnknownMethod));
     }
+    for list in args.iter().chain([value]) {
+        charge_items(state, list)?;
+    }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
 }
 
-/// Marks that stand for what messages say.
-struct Marks {
-    /// In neither the template nor any message. No case, no spaces, not removed by any sane filter.
-    open: String,
-}
-
-const MARK_CLOSE: char = '\u{F8FE}';
-
-impl Marks {
-    fn new(source: &str, messages: &[Message]) -> Self {
-        let taken = |mark: &str| {
-            source.contains(mark) || messages.iter().any(|message| message.content.contains(mark))
-        };
-        let mut open = String::from('\u{F8FF}');
-        // Ends: each round is longer, and a text holds no mark longer than itself.
-        while taken(&open) {
-            open.push('\u{F8FF}');
+/// Pays for the items of a list, which may be a short one repeated, as the methods do not.
+fn charge_items(state: &State<'_, '_>, list: &Value) -> Result<(), minijinja::Error> {
+    const BYTES_A_STEP: usize = 64;
+    if matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        for item in list.try_iter()? {
+            let length = item.as_str().map_or_else(|| item.len().unwrap_or(0), str::len);
+            state.consume_fuel(1 + (length / BYTES_A_STEP) as u64)?;
         }
-        open.push('\u{F8FD}');
-        Self { open }
     }
-
-    /// The message with a mark for its text; the spaces around stay, as templates trim them.
-    fn mark(&self, index: usize, message: &Message) -> Message {
-        let core = message.content.trim();
-        let mut content = String::new();
-        if !core.is_empty() {
-            let (before, after) = around(&message.content);
-            content = format!("{before}{}{index}{MARK_CLOSE}{after}", self.open);
-        }
-        Message { role: message.role, content }
-    }
-
-    /// Cuts a marked text at the marks and fills them in; also says which messages were seen.
-    fn cut(&self, text: &str, messages: &[Message]) -> (Vec<Segment>, Vec<bool>) {
-        let mut seen: Vec<bool> = messages.iter().map(|message| message.content.trim().is_empty()).collect();
-        let mut segments = Vec::new();
-        let mut add = |text: &str, special| segments.push(Segment { text: text.to_owned(), special });
-        let mut parts = text.split(self.open.as_str());
-        add(parts.next().unwrap_or_default(), SpecialTokens::Parse);
-        for part in parts {
-            let (index, after) = part.split_once(MARK_CLOSE).unwrap_or((part, ""));
-            if let Some((index, message)) =
-                index.parse().ok().and_then(|at: usize| Some((at, messages.get(at)?)))
-            {
-                seen[index] = true;
-                add(message.content.trim(), SpecialTokens::AsText);
-            }
-            add(after, SpecialTokens::Parse);
-        }
-        (segments, seen)
-    }
-}
-
-/// The spaces before and after a text that is not only spaces.
-fn around(text: &str) -> (&str, &str) {
-    let before = text.len() - text.trim_start().len();
-    (&text[..before], &text[text.trim_end().len()..])
+    Ok(())
 }
 
 fn check_conversation(messages: &[Message], add_generation_prompt: bool) -> Result<(), TemplateError> {
@@ -415,16 +317,14 @@ fn check_conversation(messages: &[Message], add_generation_prompt: bool) -> Resu
     let mut due = "system or user";
     for (index, message) in messages.iter().enumerate() {
         let next = match (message.role, due) {
-            (Role::System, "system or user") => "user",
+            (Role::System, "system or user") | (Role::Assistant, "assistant") => "user",
             (Role::User, "system or user" | "user") => "assistant",
-            (Role::Assistant, "assistant") => "user",
             (role, expected) => return Err(TemplateError::RoleOrder { index, found: role.name(), expected }),
         };
         due = next;
     }
     match messages.last() {
-        None => Err(TemplateError::NoMessages),
-        Some(Message { role: Role::System, .. }) => Err(TemplateError::NoMessages),
+        None | Some(Message { role: Role::System, .. }) => Err(TemplateError::NoMessages),
         Some(Message { role: Role::Assistant, .. }) if add_generation_prompt => {
             let index = messages.len() - 1;
             Err(TemplateError::RoleOrder { index, found: "assistant", expected: "user, before an answer," })
@@ -452,25 +352,5 @@ fn detail_of(error: &minijinja::Error) -> String {
     match error.detail() {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
-    }
-}
-
-impl Tokenizer {
-    /// This tokenizer with the roles that a `tokenizer_config.json` gives: beginning and end of text, and whether a
-    /// prompt begins with one.
-    pub fn with_config(self, config: &TokenizerConfig, name: &str) -> Result<Self, TokenizerError> {
-        let id = |field: &str, piece: &Option<String>| match piece {
-            None => Ok(None),
-            Some(piece) => match self.id_of(piece).filter(|id| self.is_special(*id)) {
-                Some(id) => Ok(Some(id)),
-                None => Err(TokenizerError::Invalid {
-                    name: name.to_owned(),
-                    field: field.to_owned(),
-                    detail: format!("{piece:?} is not a special token of the tokenizer"),
-                }),
-            },
-        };
-        let (bos, eos) = (id("bos_token", &config.bos_token)?, id("eos_token", &config.eos_token)?);
-        Ok(self.with_roles(bos, eos, config.add_bos_token))
     }
 }
