@@ -4,8 +4,9 @@
 //! many times 32 zeros of tensor data are added, so that headers of real models fit into small inputs.
 #![no_main]
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use gemma_matformer::Checkpoint;
@@ -25,16 +26,21 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
 fuzz_target!(|data: &[u8]| {
     let Some((steps, rest)) = data.split_first_chunk() else { return };
     let steps = usize::from(u16::from_le_bytes(*steps));
-    let mut file = Vec::new();
-    if steps != 0 {
-        file.extend((rest.len() as u64).to_le_bytes());
-    }
-    file.extend(rest);
-    file.resize(file.len() + steps * DATA_STEP, 0);
-    let path: PathBuf = FOLDER.path().join("model.safetensors");
-    fs::write(&path, &file).expect("room for a model");
+    let path = FOLDER.path().join("model.safetensors");
+    write(&path, steps, rest).expect("room for a model");
     if let Ok(checkpoint) = Checkpoint::open(&path) {
         let _ = checkpoint.weights();
         let _ = checkpoint.still_whole();
     }
 });
+
+/// Zeros are a hole in the file, which costs nothing.
+fn write(path: &Path, steps: usize, rest: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    if steps != 0 {
+        file.write_all(&(rest.len() as u64).to_le_bytes())?;
+    }
+    file.write_all(rest)?;
+    let length = file.metadata()?.len();
+    file.set_len(length + (steps * DATA_STEP) as u64)
+}
