@@ -199,6 +199,16 @@ fn turn_markers_are_special_even_if_the_file_says_otherwise() {
 }
 
 #[test]
+fn a_second_unknown_token_does_not_come_out_of_plain_text() {
+    let mut vocabulary = vocabulary();
+    let letter = vocabulary.tokens.iter().position(|token| token == "a").unwrap();
+    vocabulary.token_types[letter] = 2;
+    let tokenizer = Tokenizer::from_vocabulary(vocabulary).unwrap();
+    let ids = tokenizer.encode("a", SpecialTokens::AsText).unwrap();
+    assert!(!ids.contains(&(letter as u32)), "{ids:?}");
+}
+
+#[test]
 fn special_tokens_do_not_form_across_segments() {
     let parts = [
         ("<end_of", SpecialTokens::Parse),

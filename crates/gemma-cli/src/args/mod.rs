@@ -1,5 +1,7 @@
 //! What can be typed: verbs, flags, their help. Parsing only; [`crate::settings`] decides what holds in the end.
 
+#[cfg(test)]
+mod reference;
 mod sampling;
 mod setup;
 

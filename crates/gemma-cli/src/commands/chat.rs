@@ -108,7 +108,7 @@ impl Chat<'_> {
                 Ok(Next::Leave) => return Ok(()),
                 // In a terminal a turn that fails is told and the next one may work.
                 Err(Failure::Error(error)) if output::is_interactive() => {
-                    output::tell(format_args!("gemma: {error:#}"))
+                    output::tell(format_args!("gemma: {error:#}"));
                 }
                 Err(failure) => return Err(failure),
             }

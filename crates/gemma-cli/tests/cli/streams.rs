@@ -176,7 +176,7 @@ fn ctrl_c_keeps_the_text_and_exits_with_130() {
 #[test]
 fn ctrl_c_ends_a_program_that_waits_for_input() {
     let mut child = spawnable(&["chat"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // An answer to an unknown command would end it; its own prompt is not shown to pipes. Wait until it reads.
+    // Once it has answered this it waits for the next line.
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"/help\n").unwrap();
     child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     interrupt(&child);

@@ -61,7 +61,8 @@ pub(super) fn build_bpe(parts: &Parts, ids: &HashMap<Box<str>, u32>) -> Result<B
             Some(Piece { kind: Kind::Byte(byte), .. }) => {
                 byte_tokens += usize::from(vocabulary.insert(format!("<{byte:#04X}>"), id as u32).is_none());
             }
-            Some(piece) if piece.kind != Kind::Control => {
+            // Plain text must not spell a special token; only the unknown token itself has to be known here.
+            Some(piece) if !piece.kind.is_special() || parts.special.unknown == Some(id as u32) => {
                 vocabulary.insert(String::from(&*piece.text), id as u32);
             }
             _ => {}

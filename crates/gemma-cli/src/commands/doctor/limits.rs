@@ -88,14 +88,13 @@ fn temperature(machine: &Machine<'_>) -> Option<Finding> {
         let name = machine.text(&format!("{folder}/name")).unwrap_or_default();
         PROCESSOR_SENSORS.contains(&name.as_str())
     });
-    let degrees = match sensors.find_map(|folder| machine.number(&format!("{folder}/temp1_input"))) {
-        Some(thousandths) => thousandths,
-        None => {
-            let zones = machine.names("sys/class/thermal");
-            let zones = zones.iter().filter(|name| name.starts_with("thermal_zone"));
-            zones.filter_map(|name| machine.number(&format!("sys/class/thermal/{name}/temp"))).max()?
-        }
+    let sensor = sensors.find_map(|folder| machine.number(&format!("{folder}/temp1_input")));
+    let zones = || {
+        let names = machine.names("sys/class/thermal").into_iter();
+        let names = names.filter(|name| name.starts_with("thermal_zone"));
+        names.filter_map(|name| machine.number(&format!("sys/class/thermal/{name}/temp"))).max()
     };
+    let degrees = sensor.or_else(zones)?;
     let degrees = degrees as f64 / 1000.0;
     let found = format!("{degrees:.0} °C");
     Some(if degrees < HOT {

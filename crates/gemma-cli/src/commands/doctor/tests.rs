@@ -33,7 +33,7 @@ const LAPTOP: &[(&str, &str)] = &[
     ("dev/kfd", ""),
     ("dev/accel/accel0", ""),
     ("usr/share/vulkan/icd.d/radeon_icd.x86_64.json", "{}"),
-    ("opt/rocm/lib/libamdhip64.so.6", ""),
+    ("usr/lib/x86_64-linux-gnu/libamdhip64.so.5", ""),
     ("usr/lib/x86_64-linux-gnu/libxrt_coreutil.so.2", ""),
     ("sys/bus/pci/devices/0000:c5:00.1/vendor", "0x1022\n"),
     ("sys/bus/pci/devices/0000:c5:00.1/device", "0x1502\n"),
@@ -98,7 +98,7 @@ fn a_laptop_with_everything() {
         ("gpu-node", "/dev/dri/renderD128: may be used"),
         ("vulkan", "radeon_icd.x86_64"),
         ("kfd", "/dev/kfd: may be used"),
-        ("hip", "/opt/rocm/lib/libamdhip64.so.6"),
+        ("hip", "/usr/lib/x86_64-linux-gnu/libamdhip64.so.5"),
         ("npu", "XDNA (Phoenix, Hawk Point) (1022:1502, revision 00)"),
         ("npu-driver", "amdxdna is loaded, kernel 6.14.0-24-generic"),
         ("npu-node", "/dev/accel/accel0: may be used"),
@@ -117,69 +117,68 @@ fn a_laptop_with_everything() {
     assert_eq!(all.len(), 20, "the 19 above and npu-power-mode: {all:#?}");
 }
 
+/// What changes, the topic, its status, and a part of the remedy.
+type Amiss = (&'static [(&'static str, Option<&'static str>)], &'static str, Status, &'static str);
+
+const AMISS: &[Amiss] = &[
+    (&[("dev/dri/renderD128", None)], "gpu-node", Status::Missing, "modprobe amdgpu"),
+    (&[("dev/kfd", None)], "kfd", Status::Missing, "modprobe amdgpu"),
+    (
+        &[("usr/share/vulkan/icd.d/radeon_icd.x86_64.json", None)],
+        "vulkan",
+        Status::Missing,
+        "sudo apt-get install mesa-vulkan-drivers",
+    ),
+    (&[("usr/lib/x86_64-linux-gnu/libamdhip64.so.5", None)], "hip", Status::Missing, "libamdhip64-5"),
+    (&[("sys/module/amdxdna/refcnt", None)], "npu-driver", Status::Missing, "sudo modprobe amdxdna"),
+    (
+        &[("sys/module/amdxdna/refcnt", None), ("proc/sys/kernel/osrelease", Some("6.8.0-60-generic"))],
+        "npu-driver",
+        Status::Missing,
+        "sudo apt-get install linux-generic-hwe-24.04",
+    ),
+    (&[("dev/accel/accel0", None)], "npu-node", Status::Missing, "dmesg"),
+    (
+        &[("lib/firmware/amdnpu/1502_00/npu.sbin.zst", None)],
+        "npu-firmware",
+        Status::Missing,
+        "sudo apt-get install linux-firmware",
+    ),
+    (&[("usr/lib/x86_64-linux-gnu/libxrt_coreutil.so.2", None)], "xrt", Status::Missing, "ppa:amd-team/xrt"),
+    (
+        &[
+            ("sys/class/power_supply/AC/online", Some("0")),
+            ("sys/class/power_supply/BAT0/status", Some("Discharging")),
+        ],
+        "power",
+        Status::Warning,
+        "plug",
+    ),
+    (
+        &[("sys/firmware/acpi/platform_profile", Some("low-power"))],
+        "power-profile",
+        Status::Warning,
+        "echo performance",
+    ),
+    (
+        &[("sys/devices/system/cpu/cpu0/cpufreq/energy_performance_preference", None)],
+        "governor",
+        Status::Warning,
+        "scaling_governor",
+    ),
+    (&[("sys/class/hwmon/hwmon3/temp1_input", Some("97000"))], "temperature", Status::Warning, "cool"),
+];
+
 #[test]
 fn one_thing_amiss_on_the_laptop() {
-    let ac_off = ("sys/class/power_supply/AC/online", Some("0"));
-    let no_driver = ("sys/module/amdxdna/refcnt", None);
-    let old_kernel = ("proc/sys/kernel/osrelease", Some("6.8.0-60-generic"));
-    // What changes, the topic, its status, and a part of the remedy.
-    for (changes, name, status, remedy) in [
-        (vec![("dev/dri/renderD128", None)], "gpu-node", Status::Missing, "modprobe amdgpu"),
-        (vec![("dev/kfd", None)], "kfd", Status::Missing, "modprobe amdgpu"),
-        (
-            vec![("usr/share/vulkan/icd.d/radeon_icd.x86_64.json", None)],
-            "vulkan",
-            Status::Missing,
-            "sudo apt-get install mesa-vulkan-drivers",
-        ),
-        (vec![("opt/rocm/lib/libamdhip64.so.6", None)], "hip", Status::Missing, "libamdhip64-5"),
-        (vec![no_driver], "npu-driver", Status::Missing, "sudo modprobe amdxdna"),
-        (
-            vec![no_driver, old_kernel],
-            "npu-driver",
-            Status::Missing,
-            "sudo apt-get install linux-generic-hwe-24.04",
-        ),
-        (vec![("dev/accel/accel0", None)], "npu-node", Status::Missing, "dmesg"),
-        (
-            vec![("lib/firmware/amdnpu/1502_00/npu.sbin.zst", None)],
-            "npu-firmware",
-            Status::Missing,
-            "sudo apt-get install linux-firmware",
-        ),
-        (
-            vec![("usr/lib/x86_64-linux-gnu/libxrt_coreutil.so.2", None)],
-            "xrt",
-            Status::Missing,
-            "ppa:amd-team/xrt",
-        ),
-        (
-            vec![ac_off, ("sys/class/power_supply/BAT0/status", Some("Discharging"))],
-            "power",
-            Status::Warning,
-            "plug",
-        ),
-        (
-            vec![("sys/firmware/acpi/platform_profile", Some("low-power"))],
-            "power-profile",
-            Status::Warning,
-            "echo performance",
-        ),
-        (
-            vec![("sys/devices/system/cpu/cpu0/cpufreq/energy_performance_preference", None)],
-            "governor",
-            Status::Warning,
-            "scaling_governor",
-        ),
-        (vec![("sys/class/hwmon/hwmon3/temp1_input", Some("97000"))], "temperature", Status::Warning, "cool"),
-    ] {
-        let tree = laptop(&changes);
+    for (changes, name, status, remedy) in AMISS {
+        let tree = laptop(changes);
         let all = look(tree.path(), ANYONE, None);
         let finding = topic(&all, name);
-        assert_eq!(finding.status, status, "{finding:?}");
+        assert_eq!(finding.status, *status, "{finding:?}");
         let told = finding.remedy.as_deref().unwrap_or_default();
         assert!(told.contains(remedy), "{name}: {told}");
-        let others = all.iter().filter(|finding| finding.status != Status::Ok && finding.topic != name);
+        let others = all.iter().filter(|finding| finding.status != Status::Ok && finding.topic != *name);
         assert_eq!(others.map(|finding| finding.topic).collect::<Vec<_>>(), ["npu-power-mode"], "{name}");
     }
 }
