@@ -9,8 +9,12 @@ use crate::devices;
 use crate::failure::Failure;
 use crate::settings::Setup;
 
+/// Bytes at an address that every tensor type may have; a byte array alone may lie anywhere.
+#[repr(align(64))]
+struct Aligned<Bytes: ?Sized>(Bytes);
+
 /// The small story model that is part of the program; see assets/README.md.
-static BUILT_IN: &[u8] = include_bytes!("../../../assets/nano-q8_0.gguf");
+static BUILT_IN: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../assets/nano-q8_0.gguf"));
 
 /// Name of the built-in model in messages.
 const BUILT_IN_NAME: &str = "built-in story model";
@@ -26,6 +30,8 @@ pub(crate) fn open(setup: &Setup) -> Result<Model, Failure> {
 
 /// An engine for `model` as the settings want it.
 pub(crate) fn engine(model: &Model, setup: &Setup) -> Result<Engine, Failure> {
+    // A file that has shrunk since it was opened is told now, while it can still be told in full.
+    model.checkpoint().still_whole().map_err(gemma_orchestrator::EngineError::from)?;
     let usual = EngineOptions::for_model(&model.config);
     let options = EngineOptions {
         context: setup.context.unwrap_or(usual.context),
@@ -37,5 +43,5 @@ pub(crate) fn engine(model: &Model, setup: &Setup) -> Result<Engine, Failure> {
 
 fn built_in() -> &'static Storage {
     static STORAGE: OnceLock<Storage> = OnceLock::new();
-    STORAGE.get_or_init(|| Storage::new(BUILT_IN_NAME, BUILT_IN))
+    STORAGE.get_or_init(|| Storage::new(BUILT_IN_NAME, &BUILT_IN.0))
 }

@@ -4,7 +4,7 @@ use gemma_hal::{DeviceError, PlanError};
 use gemma_matformer::{CheckpointError, SliceError};
 use gemma_text::{SamplingError, StopRuleError, TemplateError, TokenizerError};
 
-/// A failure of the engine. The session is left as it was before the failing call.
+/// A failure of the engine. A session keeps the tokens that ran before the failure and can go on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The device.

@@ -1,8 +1,8 @@
 //! The synchronisation of [`super::Pool`]: one caller opens a round, every worker passes through it once.
 //!
 //! Nothing here knows what a round is for. Both sides spin first, because the next round is usually microseconds
-//! away, and sleep after that. This file holds every atomic ordering of the pool, so that a model checker needs to
-//! see nothing else.
+//! away, and sleep after that. All of the pool's waiting and waking is in this file, so that a model checker needs
+//! to see nothing else.
 
 use std::hint;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
