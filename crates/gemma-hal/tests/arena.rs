@@ -3,9 +3,7 @@
 //! A run is played on the arena with marks instead of numbers, which knows nothing of how lifetimes are found.
 
 use gemma_hal::op::{Access, LinearPart, Op};
-use gemma_hal::{
-    BufferId, CacheLayout, DType, Outputs, Plan, PlanBuilder, Rows, Storage, Weight, WeightId,
-};
+use gemma_hal::{BufferId, CacheLayout, DType, Outputs, Plan, PlanBuilder, Rows, Storage, Weight, WeightId};
 use proptest::prelude::*;
 
 /// Values to whose multiple the arena may round a buffer.

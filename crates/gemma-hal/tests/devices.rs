@@ -208,9 +208,8 @@ fn the_null_device_stops_between_operations_when_cancelled() {
 #[test]
 fn deadlines_end_when_they_say() {
     let cancel = |now: bool| Arc::new(AtomicBool::new(now));
-    let timeout = |waited| {
-        Err(DeviceError::Timeout { device: "test".to_owned(), what: "waiting".to_owned(), waited })
-    };
+    let timeout =
+        |waited| Err(DeviceError::Timeout { device: "test".to_owned(), what: "waiting".to_owned(), waited });
     let cancelled = Err(DeviceError::Cancelled { device: "test".to_owned() });
     let hour = Duration::from_secs(3600);
     for (what, deadline, expected) in [
