@@ -43,7 +43,8 @@ impl Chain {
     }
 }
 
-fn plan(links: &[Link], max_tokens: usize, outputs: Outputs) -> Plan {
+/// With every token's outputs the plan gives back any buffer, `back` before the latest; otherwise one made last.
+fn plan(links: &[Link], max_tokens: usize, outputs: Outputs, back: usize) -> Plan {
     let cache = CacheLayout { layers: Vec::new(), dtype: DType::F32 };
     let mut chain = Chain {
         plan: PlanBuilder::new("chain", max_tokens, outputs, 1e-6, cache),
@@ -71,6 +72,12 @@ fn plan(links: &[Link], max_tokens: usize, outputs: Outputs) -> Plan {
         }
         chain.plan.push(None, Op::Linear { input, parts });
     }
+    // A buffer that nobody touches.
+    chain.plan.buffer("untouched", Rows::Tokens, 50);
+    if outputs == Outputs::All {
+        let (output, _) = written[written.len() - 1 - back % written.len()];
+        return chain.plan.finish(Some(output)).unwrap();
+    }
     let (last, width) = *written.last().unwrap();
     let output = chain.plan.buffer("output", Rows::Outputs, width);
     if rows == Rows::Outputs {
@@ -79,8 +86,6 @@ fn plan(links: &[Link], max_tokens: usize, outputs: Outputs) -> Plan {
     } else {
         chain.plan.push(None, Op::SelectOutputs { input: last, output });
     }
-    // A buffer that nobody touches.
-    chain.plan.buffer("untouched", Rows::Tokens, 50);
     chain.plan.finish(Some(output)).unwrap()
 }
 
@@ -119,8 +124,9 @@ proptest! {
         links in links(),
         max_tokens in 1..20_usize,
         all in any::<bool>(),
+        back in 0..60_usize,
     ) {
-        let plan = plan(&links, max_tokens, if all { Outputs::All } else { Outputs::Last });
+        let plan = plan(&links, max_tokens, if all { Outputs::All } else { Outputs::Last }, back);
         prop_assert_eq!(play(&plan), Ok(()));
         for index in 0..plan.buffers().len() {
             let place = plan.arena().place_at(index);
@@ -130,7 +136,7 @@ proptest! {
 
     #[test]
     fn an_arena_is_never_larger_than_its_buffers(links in links(), max_tokens in 1..20_usize) {
-        let plan = plan(&links, max_tokens, Outputs::Last);
+        let plan = plan(&links, max_tokens, Outputs::Last, 0);
         let rounded = |index| -> usize {
             plan.arena().place_at(index).len().next_multiple_of(ALIGNMENT)
         };
@@ -143,14 +149,14 @@ proptest! {
 #[test]
 fn a_chain_needs_room_for_two_links() {
     let link = Link { back: 0, widths: vec![24], select: false };
-    let plan = plan(&vec![link; 50], 4, Outputs::All);
+    let plan = plan(&vec![link; 50], 4, Outputs::All, 0);
     assert_eq!(plan.arena().len(), 2 * 4 * 24);
 }
 
 #[test]
 fn a_buffer_that_is_read_late_keeps_its_place() {
     let link = |back| Link { back, widths: vec![24], select: false };
-    let plan = plan(&[link(0), link(0), link(0), link(3)], 4, Outputs::All);
+    let plan = plan(&[link(0), link(0), link(0), link(3)], 4, Outputs::All, 0);
     assert_eq!(play(&plan), Ok(()));
     assert_eq!(plan.arena().len(), 3 * 4 * 24);
 }

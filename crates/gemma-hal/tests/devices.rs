@@ -211,7 +211,7 @@ fn deadlines_end_when_they_say() {
     let timeout =
         |waited| Err(DeviceError::Timeout { device: "test".to_owned(), what: "waiting".to_owned(), waited });
     let cancelled = Err(DeviceError::Cancelled { device: "test".to_owned() });
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     for (what, deadline, expected) in [
         ("never", Deadline::never(), Ok(())),
         ("default", Deadline::default(), Ok(())),
