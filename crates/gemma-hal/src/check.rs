@@ -52,9 +52,7 @@ pub(crate) fn check(plan: &Plan) -> Result<(), PlanError> {
     if plan.max_tokens == 0 {
         return Err(PlanError::Plan("runs of no tokens"));
     }
-    if plan.outputs != Outputs::None && plan.output.is_none() {
-        return Err(PlanError::Plan("wants outputs but names no output buffer"));
-    }
+    outputs(plan)?;
     let mut written = vec![false; plan.buffers.len()];
     for (index, step) in plan.steps.iter().enumerate() {
         let at = At { plan, step: index, op: &step.op };
@@ -63,6 +61,20 @@ pub(crate) fn check(plan: &Plan) -> Result<(), PlanError> {
     }
     match plan.output {
         Some(id) if !written[id.index()] => Err(PlanError::Plan("the output buffer is never written")),
+        _ => Ok(()),
+    }
+}
+
+/// What the plan says that it gives back.
+fn outputs(plan: &Plan) -> Result<(), PlanError> {
+    match (plan.outputs, plan.output) {
+        (Outputs::None, Some(_)) => Err(PlanError::Plan("wants no outputs but names an output buffer")),
+        (Outputs::Last | Outputs::All, None) => {
+            Err(PlanError::Plan("wants outputs but names no output buffer"))
+        }
+        (Outputs::Last, Some(id)) if plan.max_tokens > 1 && plan.buffer(id).rows == Rows::Tokens => {
+            Err(PlanError::Plan("wants the last row but the output buffer has one a token"))
+        }
         _ => Ok(()),
     }
 }
@@ -79,8 +91,11 @@ impl At<'_> {
         let mut problem = None;
         let rows = self.plan.op_rows(self.op);
         self.op.buffers(&mut |id, access| {
-            let selects = matches!(self.op, Op::SelectOutputs { .. });
-            let expected = if selects && access == Access::Read { Rows::Tokens } else { rows };
+            let expected = match (self.op, access) {
+                (Op::SelectOutputs { .. }, Access::Read) => Rows::Tokens,
+                (Op::SelectOutputs { .. }, _) => Rows::Outputs,
+                _ => rows,
+            };
             let wrong = if seen.contains(&id) {
                 Some("is used twice")
             } else if access != Access::Write && !written[id.index()] {
@@ -134,6 +149,7 @@ impl At<'_> {
             Op::Rotary { heads, theta, cache_layer, query, key_value } => {
                 self.heads(*heads)?;
                 self.require(theta.is_finite() && *theta > 0.0, "theta is not positive")?;
+                self.require(query.is_some() || key_value.is_some(), "neither queries nor keys and values")?;
                 if let Some(q) = query {
                     self.buffer(q.query, heads.query_width())?;
                     self.shape(q.norm, 1, heads.dim)?;
@@ -143,6 +159,9 @@ impl At<'_> {
                     self.buffer(kv.value, heads.key_value_width())?;
                     self.shape(kv.norm, 1, heads.dim)?;
                     self.cache(*cache_layer, *heads)?;
+                    // A token without keys and values would leave a hole in the cache.
+                    let rows = self.plan.buffer(kv.key).rows;
+                    self.require(rows == Rows::Tokens, "keys and values are not those of every token")?;
                 }
                 Ok(())
             }
@@ -278,7 +297,7 @@ impl At<'_> {
     fn heads(&self, heads: Heads) -> Result<(), PlanError> {
         self.require(heads.dim > 0 && heads.dim.is_multiple_of(2), "the head's size is not even")?;
         self.require(
-            heads.key_value > 0 && heads.query.is_multiple_of(heads.key_value),
+            heads.key_value > 0 && heads.query > 0 && heads.query.is_multiple_of(heads.key_value),
             "query heads are not a multiple of key/value heads",
         )
     }

@@ -66,7 +66,7 @@ impl Deadline {
         Self::default()
     }
 
-    /// After `time` from now.
+    /// After `time` from now: zero has passed already, a time beyond the clock's range never does.
     pub fn after(time: Duration) -> Self {
         Self { end: Instant::now().checked_add(time).map(|end| (end, time)), cancel: None }
     }

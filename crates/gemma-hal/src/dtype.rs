@@ -10,11 +10,11 @@ use std::fmt;
 /// Block formats follow ggml's layouts, so that GGUF tensors are used in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
-    /// IEEE 754 binary32.
+    /// IEEE 754 binary32: 32 bits a value, about 7 decimal digits. Activations and norms.
     F32,
-    /// IEEE 754 binary16.
+    /// IEEE 754 binary16: 16 bits a value, 11 of them significant, up to 65 504.
     F16,
-    /// The upper half of a binary32.
+    /// The upper half of a binary32: 16 bits a value, 8 of them significant, the range of f32.
     BF16,
     /// 32 signed bytes and one f16 scale: 34 bytes, 8.5 bits a value. See [`crate::block::BlockQ8_0`].
     Q8_0,
@@ -44,7 +44,7 @@ impl DType {
         }
     }
 
-    /// Alignment in bytes that the first value of a tensor needs to be read in place.
+    /// Alignment in bytes of a plain value, or of the f16 scale that starts a block; model files keep it.
     pub const fn alignment(self) -> usize {
         match self {
             Self::F32 => 4,

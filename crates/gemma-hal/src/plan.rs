@@ -85,12 +85,13 @@ impl CacheLayout {
         self.layers[layer].window.map_or(context, |window| context.min(window.saturating_add(chunk)))
     }
 
-    /// Bytes of a cache for `context` positions, written at most `chunk` at a time.
+    /// Bytes of a cache for `context` positions, written at most `chunk` at a time; [`u64::MAX`] for more than that.
     pub fn bytes(&self, context: usize, chunk: usize) -> u64 {
-        let values: u64 = (0..self.layers.len())
-            .map(|layer| self.capacity(layer, context, chunk) as u64 * self.layers[layer].width as u64 * 2)
-            .sum();
-        values * self.dtype.block_bytes() as u64
+        let value = 2 * self.dtype.block_bytes() as u64;
+        (0..self.layers.len()).fold(0, |bytes: u64, layer| {
+            let values = self.capacity(layer, context, chunk) as u64;
+            bytes.saturating_add(values.saturating_mul(self.layers[layer].width as u64).saturating_mul(value))
+        })
     }
 }
 
