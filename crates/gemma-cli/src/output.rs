@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
+use std::sync::OnceLock;
+
 use gemma_cpu::bandwidth;
 use gemma_cpu::pool::Pool;
 use gemma_cpu::simd::Isa;
@@ -29,12 +31,15 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(writeln!(out)?)
 }
 
-/// Read bandwidth of this machine with the engine's number of threads, measured now, in bytes a second. The
-/// measurement takes memory of its own, so the peak until now is noted first.
+/// Read bandwidth of this machine with the engine's number of threads, in bytes a second, measured once a run of the
+/// program. The measurement takes memory of its own, so the peak until then is noted first, and is not known later.
 pub(crate) fn measured_bandwidth(engine: &Engine, peak_rss: &mut Option<u64>) -> Option<f64> {
-    *peak_rss = stats::peak_rss();
-    let pool = Pool::new(engine.device().units.max(1)).ok()?;
-    Some(bandwidth::measure(Isa::from_env().ok()?, &pool))
+    static BANDWIDTH: OnceLock<Option<f64>> = OnceLock::new();
+    *BANDWIDTH.get_or_init(|| {
+        *peak_rss = stats::peak_rss();
+        let pool = Pool::new(engine.device().units.max(1)).ok()?;
+        Some(bandwidth::measure(Isa::from_env().ok()?, &pool))
+    })
 }
 
 /// The statistics line: everything measured in this run on the device named at its end.

@@ -4,6 +4,8 @@
 //! `[model]` and `[sampling]` have the flags' long names as keys.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -118,17 +120,19 @@ fn random_seed() -> u64 {
 
 fn config_file() -> Result<ConfigFile> {
     let Some((path, wanted)) = config_path() else { return Ok(ConfigFile::default()) };
-    match std::fs::metadata(&path) {
+    let name = path.display().to_string();
+    let file = match File::open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !wanted => {
             return Ok(ConfigFile::default());
         }
-        Ok(metadata) if metadata.len() > MAX_FILE_BYTES => {
-            bail!("{}: larger than {MAX_FILE_BYTES} bytes, so not a configuration", path.display())
-        }
-        _ => {}
+        opened => opened.with_context(|| name.clone())?,
+    };
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).with_context(|| name.clone())?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        bail!("{name}: larger than {MAX_FILE_BYTES} bytes, so not a configuration")
     }
-    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    toml::from_str(&text).with_context(|| path.display().to_string())
+    toml::from_str(&text).with_context(|| name)
 }
 
 /// The file, and whether the user named it.

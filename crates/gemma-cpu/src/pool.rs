@@ -145,7 +145,7 @@ impl Pool {
         self.for_ranges_of(total, size, job);
     }
 
-    /// [`Pool::for_ranges`] with ranges of exactly `size` indices, but for the last.
+    /// [`Pool::for_ranges`] with ranges of `size` indices, but for the last; one thread gets all of them as one range.
     ///
     /// # Panics
     /// When `size` is 0 and `total` is not, or with a panic of `job`.

@@ -101,7 +101,7 @@ fn thread_counts_and_batches_change_no_bit() {
     for isa in Isa::available() {
         for dtype in DType::ALL {
             let weight = weight(dtype, rows, columns, 5);
-            let input = values(19 * columns, 6);
+            let input = values(40 * columns, 6);
             let one = Pool::new(1).unwrap();
             let alone: Vec<f32> = input
                 .chunks(columns)
@@ -113,7 +113,7 @@ fn thread_counts_and_batches_change_no_bit() {
                 .collect();
             for threads in [1, 2, 3, 5] {
                 let pool = Pool::new(threads).unwrap();
-                for n in [1, 2, 3, 6, 7, 19] {
+                for n in [1, 2, 3, 6, 7, 19, 32, 33, 40] {
                     let mut output = vec![0.0; n * rows];
                     linear(isa, &pool, &weight, &input[..n * columns], n, &mut output);
                     let same = output.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());

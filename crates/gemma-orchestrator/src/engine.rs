@@ -262,14 +262,14 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::plan`].
-    pub fn cost(&self, tokens: usize, start: usize) -> Result<Cost, EngineError> {
-        if tokens == 1 {
-            return Ok(self.plan(Phase::Decode)?.cost(1, start));
+    pub fn cost(&mut self, tokens: usize, start: usize) -> Result<Cost, EngineError> {
+        let (mut cost, mut done) = (Cost::default(), 0);
+        while tokens - done > self.options.chunk {
+            let filling = self.prepare(Phase::PrefillOnly)?.plan();
+            cost = cost + filling.cost(filling.max_tokens(), start + done);
+            done += self.options.chunk;
         }
-        let (filling, last) = (self.plan(Phase::PrefillOnly)?, self.plan(Phase::Prefill)?);
-        let full = tokens.saturating_sub(1) / self.options.chunk;
-        let behind = |chunks: usize| start + chunks * self.options.chunk;
-        let filled: Cost = (0..full).map(|chunk| filling.cost(self.options.chunk, behind(chunk))).sum();
-        Ok(filled + last.cost(tokens - full * self.options.chunk, behind(full)))
+        let phase = if tokens - done == 1 { Phase::Decode } else { Phase::Prefill };
+        Ok(cost + self.prepare(phase)?.plan().cost(tokens - done, start + done))
     }
 }

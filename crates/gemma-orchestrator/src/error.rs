@@ -54,6 +54,16 @@ pub enum EngineError {
     /// A prompt without tokens.
     #[error("the prompt is empty: there is nothing to continue from")]
     EmptyPrompt,
+    /// A GGUF file's tokenizer is of a kind that Gemma does not use.
+    #[error(
+        "{model}: tokenizer.ggml.model is {found:?}, but only \"llama\" (SentencePiece) can be read; convert the model again with a current converter"
+    )]
+    TokenizerKind {
+        /// Where the model came from.
+        model: String,
+        /// What the file says.
+        found: String,
+    },
     /// An option that no model can honour.
     #[error("{option}: {value} is not possible: {reason}")]
     Option {

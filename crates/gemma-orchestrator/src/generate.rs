@@ -116,7 +116,6 @@ impl Run<'_> {
         if max_tokens == 0 {
             return Ok(Finish::Length);
         }
-        let plan = self.engine.plan(crate::Phase::Decode)?;
         loop {
             let sampled = self.sampler.sample(self.session.logits(), self.session.tokens())?;
             if self.done.tokens.is_empty() {
@@ -143,7 +142,8 @@ impl Run<'_> {
             if let Err(error) = self.session.extend(self.engine, &[sampled.token], &self.deadline) {
                 return cancelled(error);
             }
-            self.done.stats.decoded(step_begin.elapsed(), plan.cost(1, position));
+            let time = step_begin.elapsed();
+            self.done.stats.decoded(time, self.engine.cost(1, position)?);
         }
     }
 }

@@ -70,9 +70,13 @@ impl Model {
     pub fn tokenizer(&self) -> Result<Tokenizer, EngineError> {
         match self.checkpoint.tokenizer() {
             None => Err(EngineError::NoTokenizer { model: self.checkpoint.name().to_owned() }),
-            Some(TokenizerSource::Files { tokenizer, .. }) => {
+            Some(TokenizerSource::Files { tokenizer, config, .. }) => {
                 let bytes = TokenizerSource::read(tokenizer)?;
-                Ok(Tokenizer::from_json(&bytes, &tokenizer.display().to_string())?)
+                let built = Tokenizer::from_json(&bytes, &tokenizer.display().to_string())?;
+                let Some(config) = config else { return Ok(built) };
+                let name = config.display().to_string();
+                let config = TokenizerConfig::from_json(&TokenizerSource::read(config)?, &name)?;
+                Ok(built.with_config(&config, &name)?)
             }
             Some(TokenizerSource::Gguf(vocabulary)) => self.gguf_tokenizer(vocabulary),
         }
@@ -82,6 +86,9 @@ impl Model {
         let name = self.checkpoint.name().to_owned();
         if let Some(json) = &gguf.huggingface_json {
             return Ok(Tokenizer::from_json(json.as_bytes(), &name)?);
+        }
+        if gguf.model != "llama" {
+            return Err(EngineError::TokenizerKind { model: name, found: gguf.model.clone() });
         }
         let some = |list: &[_]| (!list.is_empty()).then(|| list.to_vec());
         Ok(Tokenizer::from_vocabulary(Vocabulary {

@@ -76,7 +76,7 @@ impl Session {
             let max_context = engine.config().max_context;
             return Err(EngineError::PromptTooLong { prompt: tokens.len(), context, max_context });
         }
-        self.follow(engine)?;
+        self.follow(engine, deadline)?;
         let common = self.tokens.iter().zip(tokens).take_while(|(old, new)| old == new).count();
         if common == tokens.len() && self.tokens.len() == common && !self.logits.is_empty() {
             return Ok(Advance { reused: common, run: 0 });
@@ -102,7 +102,7 @@ impl Session {
         tokens: &[u32],
         deadline: &Deadline,
     ) -> Result<(), EngineError> {
-        self.follow(engine)?;
+        self.follow(engine, deadline)?;
         self.logits.clear();
         match engine.forward(self.cache.as_mut(), tokens, deadline) {
             Ok(logits) => {
@@ -110,18 +110,18 @@ impl Session {
                 self.tokens.extend_from_slice(tokens);
                 Ok(())
             }
-            Err(EngineError::Device(error @ (DeviceError::Lost { .. } | DeviceError::Driver { .. }))) => {
-                engine.fail_over(error)?;
-                (self.cache, self.generation) = (engine.create_cache()?, engine.generation());
-                let mut all = std::mem::take(&mut self.tokens);
-                all.extend_from_slice(tokens);
-                self.extend(engine, &all, deadline)
-            }
             Err(error) => {
                 // Whole chunks may have run before the one that failed.
                 let run = self.cache.len().saturating_sub(self.tokens.len()).min(tokens.len());
                 self.tokens.extend_from_slice(&tokens[..run]);
-                Err(error)
+                match error {
+                    EngineError::Device(error @ (DeviceError::Lost { .. } | DeviceError::Driver { .. })) => {
+                        engine.fail_over(error)?;
+                        // `follow` replays on the new device what had run, then the rest goes on.
+                        self.extend(engine, &tokens[run..], deadline)
+                    }
+                    other => Err(other),
+                }
             }
         }
     }
@@ -142,14 +142,18 @@ impl Session {
             return Err(EngineError::PromptTooLong { prompt: tokens.len(), context, max_context });
         }
         self.reset();
-        self.follow(engine)?;
+        self.follow(engine, deadline)?;
         let mut last = Vec::new();
-        engine.forward_all(self.cache.as_mut(), tokens, deadline, &mut |index, logits| {
+        let result = engine.forward_all(self.cache.as_mut(), tokens, deadline, &mut |index, logits| {
             if index + 1 == tokens.len() {
                 last.extend_from_slice(logits);
             }
             each(index, logits);
-        })?;
+        });
+        if let Err(error) = result {
+            self.reset();
+            return Err(error);
+        }
         self.tokens.extend_from_slice(tokens);
         self.logits = last;
         Ok(())
@@ -166,7 +170,7 @@ impl Session {
         tokens: &[u32],
         probe: &mut dyn Probe,
     ) -> Result<(), EngineError> {
-        self.follow(engine)?;
+        self.follow(engine, &Deadline::never())?;
         self.logits.clear();
         engine.run(phase, self.cache.as_mut(), tokens, &Deadline::never(), Some(probe))?;
         self.tokens.extend_from_slice(tokens);
@@ -174,17 +178,25 @@ impl Session {
     }
 
     /// Moves to the engine's device if it has changed since: an empty cache there, the tokens to be run again.
-    fn follow(&mut self, engine: &mut Engine) -> Result<(), EngineError> {
-        if self.generation == engine.generation() {
-            return Ok(());
-        }
-        (self.cache, self.generation) = (engine.create_cache()?, engine.generation());
-        let tokens = std::mem::take(&mut self.tokens);
-        self.logits.clear();
-        if !tokens.is_empty() {
-            let logits = engine.forward(self.cache.as_mut(), &tokens, &Deadline::never())?;
-            self.logits.extend_from_slice(logits);
-            self.tokens = tokens;
+    fn follow(&mut self, engine: &mut Engine, deadline: &Deadline) -> Result<(), EngineError> {
+        while self.generation != engine.generation() {
+            self.cache = engine.create_cache()?;
+            self.logits.clear();
+            let generation = engine.generation();
+            if !self.tokens.is_empty() {
+                match engine.forward(self.cache.as_mut(), &self.tokens, deadline) {
+                    Ok(logits) => self.logits.extend_from_slice(logits),
+                    Err(EngineError::Device(
+                        error @ (DeviceError::Lost { .. } | DeviceError::Driver { .. }),
+                    )) => {
+                        engine.fail_over(error)?;
+                        continue;
+                    }
+                    // The session still belongs to the old device, so that the next call replays again.
+                    Err(error) => return Err(error),
+                }
+            }
+            self.generation = generation;
         }
         Ok(())
     }

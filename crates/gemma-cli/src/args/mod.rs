@@ -89,8 +89,8 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
 
-    /// Go on with a conversation written by /save
-    #[arg(long, value_name = "FILE")]
+    /// Go on with a conversation written by /save, which brings its own instructions
+    #[arg(long, value_name = "FILE", conflicts_with = "system")]
     pub(crate) load: Option<PathBuf>,
 
     #[command(flatten)]
@@ -121,11 +121,11 @@ pub(crate) struct InfoArgs {
     #[command(flatten)]
     pub(crate) setup: SetupArgs,
 
-    /// Tokens of the prefill that the costs are given for
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    /// Tokens of the prefill run that the costs are given for, at most --chunk
+    #[arg(long, default_value_t = 128, value_name = "N")]
     pub(crate) prefill: usize,
 
-    /// Position of the decoded token that the costs are given for
+    /// Position of the first token that the costs are given for, at most the context's last
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub(crate) position: usize,
 

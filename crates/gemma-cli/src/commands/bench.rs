@@ -20,6 +20,10 @@ struct Report {
     shape: String,
     #[serde(rename = "type")]
     dtype: String,
+    slice: Option<String>,
+    context: usize,
+    chunk: usize,
+    cache_type: &'static str,
     results: Vec<Measured>,
     load_s: f64,
     peak_rss_bytes: Option<u64>,
@@ -76,6 +80,10 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<(), Failure> {
     let report = Report {
         shape: args.shape.clone(),
         dtype,
+        slice: setup.slice,
+        context: engine.options().context,
+        chunk: engine.options().chunk,
+        cache_type: engine.options().cache_dtype.name(),
         results,
         load_s,
         peak_rss_bytes,

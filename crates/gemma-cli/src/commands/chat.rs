@@ -39,6 +39,7 @@ struct SavedMessage {
 }
 
 struct Chat<'a> {
+    model: &'a Model,
     engine: Engine,
     session: Session,
     tokenizer: &'a Tokenizer,
@@ -65,6 +66,7 @@ pub(crate) fn chat(args: ChatArgs) -> Result<(), Failure> {
     let tokenizer = model.tokenizer()?;
     let engine = model::engine(&model, &setup)?;
     let mut chat = Chat {
+        model: &model,
         session: Session::new(&engine)?,
         tokenizer: &tokenizer,
         template: model.chat_template()?,
@@ -148,6 +150,7 @@ impl Chat<'_> {
     fn answer(&mut self) -> Result<Next, Failure> {
         let rendered = self.template.render_tokens(self.tokenizer, &self.messages, true);
         let prompt = rendered.map_err(anyhow::Error::from)?;
+        self.model.checkpoint().still_whole().map_err(anyhow::Error::from)?;
         let mut out = Printer::new(self.tokenizer, false);
         let done = out.generate(&mut self.engine, &mut self.session, &prompt, &self.request)?;
         out.end()?;

@@ -49,6 +49,9 @@ pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
         )
         .into());
     }
+    if args.out_logits.is_some() {
+        fits(&prompts, model.config.vocabulary, setup.memory)?;
+    }
     let mut engine = model::engine(&model, &setup)?;
     let mut session = Session::new(&engine)?;
     let mut items = Vec::new();
@@ -95,17 +98,27 @@ fn read_prompts(path: &Path) -> anyhow::Result<Vec<Vec<u32>>> {
     }
 }
 
+/// Logits are held until all prompts have run; refuses what would not fit.
+fn fits(prompts: &[Vec<u32>], vocabulary: usize, memory: u64) -> anyhow::Result<()> {
+    let tokens: u64 = prompts.iter().map(|prompt| prompt.len() as u64).sum();
+    let bytes = tokens.saturating_mul(vocabulary as u64 * 4);
+    if bytes > memory {
+        let size = output::size(bytes);
+        bail!(
+            "--out-logits: logits of {tokens} tokens take {size}; evaluate fewer prompts at once or raise --memory"
+        );
+    }
+    Ok(())
+}
+
 fn write_logits(
     path: &Path,
     logits: &BTreeMap<String, (usize, Vec<f32>)>,
     vocabulary: usize,
 ) -> anyhow::Result<()> {
-    let bytes: BTreeMap<&String, Vec<u8>> = logits
-        .iter()
-        .map(|(name, (_, rows))| (name, rows.iter().flat_map(|value| value.to_le_bytes()).collect()))
-        .collect();
-    let views = logits.iter().map(|(name, (tokens, _))| {
-        let view = TensorView::new(Dtype::F32, vec![*tokens, vocabulary], &bytes[name]);
+    let views = logits.iter().map(|(name, (tokens, rows))| {
+        // In this machine's order of bytes, which is the file's: kernels read stored weights the same way.
+        let view = TensorView::new(Dtype::F32, vec![*tokens, vocabulary], bytemuck::cast_slice(rows));
         view.map(|view| (name.clone(), view))
     });
     let views = views.collect::<Result<BTreeMap<_, _>, _>>()?;

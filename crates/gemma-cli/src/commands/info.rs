@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use gemma_hal::{Cost, Plan};
+use gemma_hal::{Cost, Plan, Weight};
 use gemma_matformer::LayerKind;
 use gemma_matformer::checkpoint::SkipReason;
 use gemma_orchestrator::{Engine, Model, Phase, Session};
@@ -104,11 +104,14 @@ fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Result<Re
     let config = &model.config;
     let slice = model.slice.clone();
     let mut weight_types = BTreeMap::new();
-    let (mut parameters, mut weight_bytes) = (0, 0);
+    let mut weight_bytes = 0;
+    let ple_table_bytes = ple_share(model, &model.weights.ple_table);
     model.weights.for_each(&mut |_, weight| {
-        *weight_types.entry(weight.dtype().name()).or_insert(0) += weight.bytes();
-        parameters += weight.values();
-        weight_bytes += weight.bytes();
+        let shared = [&model.weights.ple_table, &model.weights.ple_projection];
+        let is_ple = shared.into_iter().any(|other| std::ptr::eq(other, weight));
+        let bytes = if is_ple { ple_share(model, weight) } else { weight.bytes() };
+        *weight_types.entry(weight.dtype().name()).or_insert(0) += bytes;
+        weight_bytes += bytes;
     });
     Ok(Report {
         model: model.checkpoint().name().to_owned(),
@@ -135,9 +138,9 @@ fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Result<Re
             sparsity: config.sparsity.clone(),
             max_context: config.max_context,
         },
-        parameters,
+        parameters: model.weights.parameters(),
         weight_bytes,
-        ple_table_bytes: model.weights.ple_table.bytes(),
+        ple_table_bytes,
         weight_types,
         skipped: skipped(model),
         context: engine.options().context,
@@ -145,6 +148,12 @@ fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Result<Re
         device: engine.device().id.clone(),
         phases,
     })
+}
+
+/// The part of a PLE tensor's bytes that belongs to the slice's layers.
+fn ple_share(model: &Model, weight: &Weight) -> u64 {
+    let kept = model.weights.ple_blocks.len() * model.config.ple_width;
+    weight.bytes() * kept as u64 / model.weights.ple_projection.rows() as u64
 }
 
 fn skipped(model: &Model) -> Vec<SkippedReport> {

@@ -50,6 +50,9 @@ pub(crate) fn perplexity(args: PerplexityArgs) -> Result<(), Failure> {
     if shows {
         eprintln!();
     }
+    if loss.tokens == 0 {
+        return Err(anyhow::anyhow!("{name}: a window of one token predicts nothing; raise --context").into());
+    }
     let report = Report {
         file: name,
         window: args.window.min(engine.options().context),

@@ -19,7 +19,7 @@ use gemma_hal::{
 };
 
 use crate::pool::{self, Pool};
-use crate::simd::Isa;
+use crate::simd::{self, Isa};
 use memory::Memory;
 use rotary::RotaryTables;
 
@@ -99,12 +99,18 @@ impl Device for CpuDevice {
 
     fn supports(&self, plan: &Plan) -> Result<(), DeviceError> {
         for step in plan.steps() {
-            if let Op::Linear { parts, .. } = &step.op
-                && parts.len() > feed_forward::MAX_PARTS
-            {
-                let what = format!("{} products of one input", parts.len());
-                return Err(DeviceError::Unsupported { device: NAME.to_owned(), what });
-            }
+            let what = match &step.op {
+                Op::Linear { parts, .. } if parts.len() > feed_forward::MAX_PARTS => {
+                    format!("{} products of one input", parts.len())
+                }
+                Op::AltUpInit { projections, .. } | Op::AltUpMerge { projections, .. }
+                    if projections.is_empty() || projections.len() >= simd::MAX_STREAMS =>
+                {
+                    format!("{} AltUp streams (2 to {})", projections.len() + 1, simd::MAX_STREAMS)
+                }
+                _ => continue,
+            };
+            return Err(DeviceError::Unsupported { device: NAME.to_owned(), what });
         }
         Ok(())
     }
@@ -171,7 +177,7 @@ struct Run<'a> {
     start: usize,
 }
 
-/// Weights with no more rows than this that are not tables are held as f32: norms, routers, AltUp coefficients.
+/// Norms, routers and AltUp coefficients as f32, by weight; nothing for the matrices that are read in place.
 fn decode_vectors(plan: &Plan) -> Vec<Vec<f32>> {
     let mut small = vec![false; plan.weights().len()];
     for step in plan.steps() {

@@ -9,9 +9,9 @@ use crate::simd::{self, Isa, MAX_STREAMS, Output};
 /// Scratch values that the AltUp operations of `plan` need: a normed row a token.
 pub(super) fn scratch_len(plan: &Plan) -> usize {
     let width = plan.steps().iter().filter_map(|step| match &step.op {
-        Op::AltUpPredict { normed: row, .. } | Op::AltUpCorrect { residual: row, .. } => {
-            Some(plan.buffer(*row).width)
-        }
+        Op::AltUpPredict { normed: row, .. }
+        | Op::AltUpCorrect { residual: row, .. }
+        | Op::AltUpMerge { output: row, .. } => Some(plan.buffer(*row).width),
         _ => None,
     });
     width.max().unwrap_or(0) * plan.max_tokens()
@@ -164,13 +164,15 @@ impl<'a> Run<'a> {
             (*projected, rows * width * (count - 1)),
             (*output, rows * width),
         ]);
+        let stream_rows = &mut self.scratch[..rows * width];
         for (i, id) in projections.iter().enumerate() {
-            let weight = self.plan.weight(*id);
-            for row in 0..rows {
-                let x = &streams[(row * count + i + 1) * width..][..width];
-                let target = &mut projected[(row * (count - 1) + i) * width..][..width];
-                simd::linear(isa, self.pool, weight, x, 1, target);
+            // One stream's rows side by side, so that its matrix is read once for all of them.
+            for (to, from) in stream_rows.chunks_exact_mut(width).zip(streams.chunks_exact(count * width)) {
+                to.copy_from_slice(&from[(i + 1) * width..(i + 2) * width]);
             }
+            let weight = self.plan.weight(*id);
+            let target = Output::with_stride(weight, &mut projected[i * width..], (count - 1) * width);
+            simd::linear_many(isa, self.pool, &mut [target], stream_rows, rows);
         }
         let streams = &*streams;
         self.pool.for_chunks_pair_mut(projected, width * (count - 1), out, width, |row, projected, out| {

@@ -51,7 +51,9 @@ pub(super) fn gaussian_cut(gate: &mut [f32], z: f32) {
     let variance = gate.iter().map(|value| (f64::from(*value) - mean).powi(2)).sum::<f64>() / count;
     let cut = mean + f64::from(z) * variance.sqrt();
     for value in gate {
-        *value = (f64::from(*value) - cut).max(0.0) as f32;
+        // Not `max`, which would make 0 of NaN.
+        let above = f64::from(*value) - cut;
+        *value = if above < 0.0 { 0.0 } else { above as f32 };
     }
 }
 

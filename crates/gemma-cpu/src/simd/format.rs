@@ -12,6 +12,9 @@ pub(super) trait Decode: Copy + Send + Sync + 'static {
     /// [`BLOCK`] values.
     type Chunk: Copy + Send + Sync;
 
+    /// Whether the values of a chunk share a scale, which takes registers while they are decoded.
+    const BLOCKED: bool;
+
     /// Values `v * LANES ..` of a chunk.
     fn decode<S: Simd>(simd: S, chunk: &Self::Chunk, v: usize) -> S::F;
 }
@@ -25,12 +28,14 @@ pub(super) trait Format: Decode {
 }
 
 macro_rules! format {
-    ($name:ident, $bytes:expr, $method:ident) => {
+    ($name:ident, $bytes:expr, $blocked:literal, $method:ident) => {
         #[derive(Clone, Copy)]
         pub(super) struct $name;
 
         impl Decode for $name {
             type Chunk = [u8; $bytes];
+
+            const BLOCKED: bool = $blocked;
 
             #[inline(always)]
             fn decode<S: Simd>(simd: S, chunk: &Self::Chunk, v: usize) -> S::F {
@@ -61,14 +66,16 @@ pub(super) struct Decoded;
 impl Decode for Decoded {
     type Chunk = [f32; BLOCK];
 
+    const BLOCKED: bool = false;
+
     #[inline(always)]
     fn decode<S: Simd>(simd: S, chunk: &Self::Chunk, v: usize) -> S::F {
         simd.load(chunk, v)
     }
 }
 
-format!(F32, 4 * BLOCK, f32);
-format!(F16, 2 * BLOCK, f16);
-format!(BF16, 2 * BLOCK, bf16);
-format!(Q8_0, 34, q8_0);
-format!(Q4_0, 18, q4_0);
+format!(F32, 4 * BLOCK, false, f32);
+format!(F16, 2 * BLOCK, false, f16);
+format!(BF16, 2 * BLOCK, false, bf16);
+format!(Q8_0, 34, true, q8_0);
+format!(Q4_0, 18, true, q4_0);

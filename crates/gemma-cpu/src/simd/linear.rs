@@ -18,9 +18,6 @@ use super::tile::{self, Chunk, DEPTH, ROWS};
 use super::{Isa, Kernel};
 use crate::pool::Pool;
 
-/// Inputs up to which decoding in registers, once for each tile of inputs, beats decoding into scratch memory.
-const DIRECT_INPUTS: usize = 32;
-
 /// Rows decoded together into scratch memory: 64 KiB, which fits the second-level cache beside the inputs.
 const PANEL_ROWS: usize = 16;
 
@@ -215,7 +212,7 @@ fn product<'a, F>(part: &Part<'a>, rows: Range<usize>, inputs: Inputs<'a>) -> Pr
 
 fn run_format<F: Format>(isa: Isa, product: Product<'_, F>) {
     let whole_chunks = product.matrix.columns.is_multiple_of(BLOCK);
-    if whole_chunks && product.inputs.count() <= DIRECT_INPUTS {
+    if whole_chunks && product.inputs.count() <= isa.run(DirectInputs::<F>(PhantomData)) {
         isa.run(Direct(product));
     } else {
         PANEL.with_borrow_mut(|scratch| {
@@ -300,6 +297,19 @@ impl Target<'_> {
     }
 }
 
+/// Inputs up to which decoding in registers, once for each tile of inputs, beats decoding into scratch memory.
+struct DirectInputs<F>(PhantomData<F>);
+
+impl<F: Format> Kernel for DirectInputs<F> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> usize {
+        // Measured. With few registers a tile is too narrow to decode blocks for.
+        if F::BLOCKED && S::TOKENS < 4 { 4 } else { 32 }
+    }
+}
+
 /// Decodes rows in registers, for inputs of whole chunks.
 struct Direct<'a, F>(Product<'a, F>);
 
@@ -313,7 +323,7 @@ impl<F: Format> Kernel for Direct<'_, F> {
             let mut token = 0;
             while token < inputs {
                 let left = inputs - token;
-                token += if S::TOKENS >= 6 && left >= 6 {
+                token += if S::TOKENS >= 6 && !F::BLOCKED && left >= 6 {
                     self.tile::<S, 6>(simd, row, token)
                 } else if S::TOKENS >= 4 && left >= 4 {
                     self.tile::<S, 4>(simd, row, token)

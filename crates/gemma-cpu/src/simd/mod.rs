@@ -1,6 +1,6 @@
 //! Vectorised kernels: linear layers over stored weights, attention, and the element-wise work between them.
 //!
-//! Kernels are written once, over [`lanes::Simd`], and compiled for each instruction set; [`Isa`] chooses one at run
+//! Kernels are written once, over `lanes::Simd`, and compiled for each instruction set; [`Isa`] chooses one at run
 //! time. Each output is computed on one thread in an order that depends on the instruction set alone: results are
 //! the same for every thread count, and for a token whether it is computed alone or with others.
 

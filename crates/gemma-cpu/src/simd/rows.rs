@@ -72,7 +72,8 @@ pub fn gaussian_cut(isa: Isa, gate: &mut [f32], z: f32) {
     let squares = isa.run(Deviations { blocks, mean: Some(mean) })
         + rest.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>();
     let cut = mean + z * (squares / count).sqrt();
-    gate.iter_mut().for_each(|x| *x = (*x - cut).max(0.0));
+    // Not `max`, which would make 0 of NaN.
+    gate.iter_mut().for_each(|x| *x = if *x < cut { 0.0 } else { *x - cut });
 }
 
 /// `streams[j] += Σ_i mix[j · count + i] · streams[i]`, all at once, for `count` streams of equal width in one row.
@@ -217,7 +218,8 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::F) -> S::F {
     // Cephes' expf.
     const POWERS: [f32; 6] =
         [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
-    let x = simd.min(simd.max(x, simd.splat(-87.0)), simd.splat(88.0));
+    // In this order of operands NaN stays NaN.
+    let x = simd.min(simd.splat(88.0), simd.max(simd.splat(-87.0), x));
     let n = simd.round(simd.mul(x, simd.splat(std::f32::consts::LOG2_E)));
     let r = simd.fma(n, simd.splat(-0.693_359_4), x);
     let r = simd.fma(n, simd.splat(2.121_944_4e-4), r);
@@ -261,6 +263,22 @@ mod tests {
                     assert!(close(capped[i], tanh, 2e-6), "{} cap({x}): {}", isa.name(), capped[i]);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_so() {
+        for isa in Isa::available() {
+            let mut row = values(70, 2.0);
+            row[5] = f32::NAN;
+            let mut gate = row.clone();
+            gelu_multiply(isa, &mut gate, &values(70, 1.0));
+            let mut capped = row.clone();
+            soft_cap(isa, &mut capped, 30.0);
+            assert!(gate[5].is_nan() && capped[5].is_nan(), "{}", isa.name());
+            assert_eq!(capped.iter().filter(|x| x.is_nan()).count(), 1, "{}", isa.name());
+            gaussian_cut(isa, &mut row, 0.5);
+            assert!(row.iter().all(|x| x.is_nan()), "{}", isa.name());
         }
     }
 

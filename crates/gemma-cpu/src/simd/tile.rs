@@ -39,14 +39,36 @@ pub(super) fn accumulate<S: Simd, F: Decode, const T: usize>(
                 simd.prefetch(rows[r].as_ptr().wrapping_add(chunk).cast::<u8>().wrapping_add(ahead));
             }
         }
-        for v in 0..S::VECTORS {
+        // One row after the other where decoding needs registers of its own; else inputs are loaded once for all rows.
+        if F::BLOCKED {
             for r in 0..ROWS {
-                let weights = F::decode(simd, &rows[r][chunk], v);
-                for t in 0..T {
-                    sums[r][t] = simd.fma(weights, simd.load(&inputs[t][chunk], v), sums[r][t]);
+                for v in 0..S::VECTORS {
+                    step::<S, F, T>(simd, &mut sums[r], &rows[r][chunk], &inputs, chunk, v);
+                }
+            }
+        } else {
+            for v in 0..S::VECTORS {
+                for r in 0..ROWS {
+                    step::<S, F, T>(simd, &mut sums[r], &rows[r][chunk], &inputs, chunk, v);
                 }
             }
         }
+    }
+}
+
+/// Adds the products of one vector of a row.
+#[inline(always)]
+fn step<S: Simd, F: Decode, const T: usize>(
+    simd: S,
+    sums: &mut [S::F; T],
+    row: &F::Chunk,
+    inputs: &[&[Chunk]; T],
+    chunk: usize,
+    v: usize,
+) {
+    let weights = F::decode(simd, row, v);
+    for t in 0..T {
+        sums[t] = simd.fma(weights, simd.load(&inputs[t][chunk], v), sums[t]);
     }
 }
 
