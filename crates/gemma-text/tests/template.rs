@@ -378,3 +378,16 @@ proptest! {
         prop_assert_eq!(special, 1 + 2 * messages.len());
     }
 }
+
+#[test]
+fn messages_made_of_marks_stay_text_and_cost_one_pass() {
+    let tokenizer = tokenizer();
+    let marks: Vec<String> = (0..2000).map(|number| format!("\u{F8FF}{number}\u{F8FD}0\u{F8FE}")).collect();
+    let mut content = marks.concat() + "\u{F8FF}\u{F8FD}0\u{F8FE}";
+    content.push_str(&"\u{F8FF}".repeat(200_000));
+    let messages = [Message::user(content.clone())];
+    let text = ChatTemplate::gemma().render_text(&messages, true).unwrap();
+    assert!(text.contains(&content));
+    let ids = ChatTemplate::gemma().render_tokens(&tokenizer, &messages, true).unwrap();
+    assert!(tokenizer.decode(&ids).contains(&content));
+}

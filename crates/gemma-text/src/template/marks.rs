@@ -1,5 +1,7 @@
 //! Marks that stand for what messages say while a template runs, so that its text and theirs can be told apart.
 
+use std::collections::HashSet;
+
 use super::Message;
 use crate::{Segment, SpecialTokens};
 
@@ -9,19 +11,28 @@ pub(super) struct Marks {
     open: String,
 }
 
+const MARK_OPEN: char = '\u{F8FF}';
+const MARK_END: char = '\u{F8FD}';
 const MARK_CLOSE: char = '\u{F8FE}';
+
+/// Numbers of all marks that stand in a text already, in one pass.
+fn numbers(text: &str) -> impl Iterator<Item = u64> + '_ {
+    let parts = text.split(MARK_OPEN).skip(1);
+    parts.filter_map(|part| match part.split_once(MARK_END)?.0 {
+        "" => Some(0),
+        number => number.parse().ok(),
+    })
+}
 
 impl Marks {
     pub(super) fn new(source: &str, messages: &[Message]) -> Self {
-        let taken = |mark: &str| {
-            source.contains(mark) || messages.iter().any(|message| message.content.contains(mark))
-        };
-        let mut open = String::from('\u{F8FF}');
-        // Ends: each round is longer, and a text holds no mark longer than itself.
-        while taken(&open) {
-            open.push('\u{F8FF}');
-        }
-        open.push('\u{F8FD}');
+        let texts = messages.iter().map(|message| message.content.as_str()).chain([source]);
+        let taken: HashSet<u64> = texts.flat_map(numbers).collect();
+        // Of one number more than there are taken ones, at least one is free.
+        let free = (0..=taken.len() as u64).find(|number| !taken.contains(number)).unwrap_or_default();
+        // The usual mark, number 0, is as short as can be: templates may cut a message after a few characters.
+        let number = if free == 0 { String::new() } else { free.to_string() };
+        let open = format!("{MARK_OPEN}{number}{MARK_END}");
         Self { open }
     }
 
