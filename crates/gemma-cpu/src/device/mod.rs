@@ -121,6 +121,11 @@ impl Device for CpuDevice {
         let scratch = streams::scratch_len(&plan);
         let bytes = plan.arena().bytes() + (rotary.len() + scratch) as u64 * 4;
         let reservation = self.budget.reserve("activations", bytes)?;
+        let head_dim = plan.steps().iter().filter_map(|step| match &step.op {
+            Op::Attention { heads, .. } => Some(heads.dim),
+            _ => None,
+        });
+        simd::reserve_scratch(&self.pool, head_dim.max().unwrap_or(0));
         Ok(Box::new(CpuExecutable {
             memory: Memory::of(&plan),
             vectors: decode_vectors(&plan),

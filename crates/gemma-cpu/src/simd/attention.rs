@@ -63,6 +63,11 @@ pub fn attention(
     });
 }
 
+/// Makes the scratch memory of the current thread for heads of `dim` values, so that no run does it later.
+pub(crate) fn reserve_scratch(dim: usize) {
+    ROOM.with_borrow_mut(|room| room.resize(room.len().max(TILE * dim.next_multiple_of(BLOCK) * 2), 0.0));
+}
+
 /// The queries of one row that share a key/value head.
 struct Task<'a> {
     layer: &'a HostLayer,

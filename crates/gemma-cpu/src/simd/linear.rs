@@ -162,6 +162,11 @@ thread_local! {
 #[repr(C, align(128))]
 struct Aligned(Chunk);
 
+/// Makes the scratch memory of the current thread, so that no product does it later.
+pub(crate) fn reserve_scratch() {
+    PANEL.with_borrow_mut(|scratch| scratch.resize(PANEL_ROWS * DEPTH, Aligned([0.0; BLOCK])));
+}
+
 /// Pads the input if it needs to be, and runs all parts as one region.
 fn run(isa: Isa, pool: &Pool, parts: &[Part<'_>], input: &[f32], columns: usize, work: usize) {
     if columns.is_multiple_of(BLOCK) {

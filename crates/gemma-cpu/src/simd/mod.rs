@@ -22,6 +22,8 @@ mod rows;
 mod shared;
 mod tile;
 
+use crate::pool::Pool;
+
 pub use attention::attention;
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
@@ -34,6 +36,15 @@ pub use rows::{
     MAX_STREAMS, dot, gaussian_cut, gelu_multiply, mix_streams, rms_norm, rms_norm_in_place, soft_cap,
     sum_of_squares,
 };
+
+/// Makes the scratch memory of every thread of `pool`, for heads of `head_dim` values: which thread gets a piece of a
+/// run is left to chance, and none shall allocate in its first.
+pub(crate) fn reserve_scratch(pool: &Pool, head_dim: usize) {
+    pool.run(|_, _| {
+        linear::reserve_scratch();
+        attention::reserve_scratch(head_dim);
+    });
+}
 
 /// The environment variable that forces an instruction set.
 pub const ISA_VARIABLE: &str = "GEMMA_CPU_ISA";
