@@ -116,6 +116,27 @@ fn shards_open_as_one_model() {
 }
 
 #[test]
+fn more_end_tokens_than_the_limit_are_refused() {
+    let ends = |ids: &[u32]| {
+        broken(|folder| {
+            let path = folder.join("generation_config.json");
+            fs::write(path, json!({ "eos_token_id": ids }).to_string()).unwrap();
+        })
+    };
+    let refused = |count: usize| {
+        format!(
+            "DIR/generation_config.json: eos_token_id: {count} ids, but at most 64 are read; \
+             copy "
+        )
+    };
+    let many: Vec<u32> = vec![1; 65];
+    assert!(ends(&many).starts_with(&refused(65)), "{}", ends(&many));
+    // 64 here and 3 others in config.json.
+    let others: Vec<u32> = (100..164).collect();
+    assert!(ends(&others).starts_with(&refused(67)), "{}", ends(&others));
+}
+
+#[test]
 fn an_index_of_many_tensors_is_checked_in_reasonable_time() {
     let folder = TempDir::new().unwrap();
     write_shards(folder.path());
