@@ -5,6 +5,7 @@ mod checkpoint_support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use checkpoint_support::{
     Entry, assert_same, config_json, entries, error_of, load, safetensors_bytes, tiny, tiny_weights, values,
@@ -112,6 +113,47 @@ fn shards_open_as_one_model() {
         assert_same(&weights, &tiny_weights(DType::BF16));
         checkpoint.still_whole().unwrap();
     }
+}
+
+#[test]
+fn more_end_tokens_than_the_limit_are_refused() {
+    let ends = |ids: &[u32]| {
+        broken(|folder| {
+            let path = folder.join("generation_config.json");
+            fs::write(path, json!({ "eos_token_id": ids }).to_string()).unwrap();
+        })
+    };
+    let refused = |count: usize| {
+        format!(
+            "DIR/generation_config.json: eos_token_id: {count} ids, but at most 64 are read; \
+             copy "
+        )
+    };
+    let many: Vec<u32> = vec![1; 65];
+    assert!(ends(&many).starts_with(&refused(65)), "{}", ends(&many));
+    // 64 here and 3 others in config.json.
+    let others: Vec<u32> = (100..164).collect();
+    assert!(ends(&others).starts_with(&refused(67)), "{}", ends(&others));
+}
+
+#[test]
+fn an_index_of_many_tensors_is_checked_in_reasonable_time() {
+    let folder = TempDir::new().unwrap();
+    write_shards(folder.path());
+    let header = |prefix: &str| {
+        let entry = |i: usize| format!(r#""{prefix}{i}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#);
+        raw(&format!("{{{}}}", (0..200_000).map(entry).collect::<Vec<_>>().join(",")), 0)
+    };
+    fs::write(folder.path().join("a.safetensors"), header("a")).unwrap();
+    let mut map: serde_json::Map<_, _> =
+        (0..200_000).map(|i| (format!("a{i}"), json!("a.safetensors"))).collect();
+    map.insert("z".to_owned(), json!("a.safetensors"));
+    write_index(folder.path(), &json!(map));
+    let start = Instant::now();
+    let error = error_of(folder.path(), folder.path());
+    assert!(error.contains("promises z in a.safetensors, but it is not there"), "{error}");
+    // About 1 s; a search of every list for every name would take minutes.
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]

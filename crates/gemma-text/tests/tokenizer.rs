@@ -5,7 +5,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{BOS, END, START, from_value, json_value, tokenizer, tokenizer_from_json, vocabulary};
-use gemma_text::tokenizer::{MAX_JSON_BYTES, MAX_PIECE_BYTES, MAX_TEXT_BYTES, MAX_VOCABULARY};
+use gemma_text::tokenizer::{
+    MAX_JSON_BYTES, MAX_MERGE_BYTES, MAX_PIECE_BYTES, MAX_TEXT_BYTES, MAX_VOCABULARY, MAX_VOCABULARY_BYTES,
+};
 use gemma_text::{Segment, SpecialTokens, StreamDecoder, Tokenizer, TokenizerError};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -378,4 +380,21 @@ fn sizes_beyond_the_limits_are_errors() {
     let mut value = json_value();
     value["model"]["vocab"]["x".repeat(MAX_PIECE_BYTES + 1)] = json!(900);
     too_large(from_value(&value), MAX_PIECE_BYTES);
+    too_large(from_pieces((0..70_000).map(|i| format!("{i:0>500}"))), MAX_VOCABULARY_BYTES);
+    // Every cut of a run of one letter is a merge: 130,816 of them, 44 MB, for each of seven letters.
+    let runs = ('a'..='g').flat_map(|letter| (1..=512).map(move |length| letter.to_string().repeat(length)));
+    too_large(from_pieces(runs), MAX_MERGE_BYTES);
+}
+
+/// A tokenizer of these pieces and those of the test vocabulary, with merges derived from scores.
+fn from_pieces(pieces: impl Iterator<Item = String>) -> Result<Tokenizer, TokenizerError> {
+    let mut vocabulary = vocabulary();
+    vocabulary
+        .tokens
+        .retain(|token| token.len() > 1 || !token.starts_with(|c: char| c.is_ascii_alphabetic()));
+    vocabulary.tokens.extend(pieces);
+    vocabulary.token_types = Vec::new();
+    vocabulary.merges = None;
+    vocabulary.scores = Some(vec![0.0; vocabulary.tokens.len()]);
+    Tokenizer::from_vocabulary(vocabulary)
 }

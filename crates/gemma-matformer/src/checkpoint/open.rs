@@ -1,6 +1,6 @@
 //! From a path to a [`Checkpoint`]: which files make up the model, and which of their tensors it uses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -120,17 +120,22 @@ fn open_safetensors(file: MappedFile) -> Result<Checkpoint, CheckpointError> {
 fn open_shards(index: &Path) -> Result<Checkpoint, CheckpointError> {
     let (files, promised) = safetensors::shards(index)?;
     let mut found = Vec::new();
+    let mut places = Vec::new();
     for file in &files {
-        let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let directory = safetensors::directory(&file.storage)?;
-        let absent = promised
-            .iter()
-            .find(|(tensor, shard)| **shard == name && !directory.iter().any(|found| found.name == **tensor));
-        if let Some((tensor, _)) = absent {
-            let problem = format!("promises {tensor} in {name}, but it is not there");
-            return Err(CheckpointError::Index { path: index.to_owned(), problem });
-        }
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        places.push((name, found.len()..found.len() + directory.len()));
         found.extend(directory);
+    }
+    // An index may name a million tensors: one look-up each.
+    let names: HashMap<&str, HashSet<&str>> = places
+        .iter()
+        .map(|(name, range)| (name.as_str(), found[range.clone()].iter().map(|t| t.name.as_str()).collect()))
+        .collect();
+    let there = |tensor: &str, shard: &str| names.get(shard).is_some_and(|names| names.contains(tensor));
+    if let Some((tensor, shard)) = promised.iter().find(|(tensor, shard)| !there(tensor, shard)) {
+        let problem = format!("promises {tensor} in {shard}, but it is not there");
+        return Err(CheckpointError::Index { path: index.to_owned(), problem });
     }
     let (config, tokenizer) = read_beside(index)?;
     assemble(config, tokenizer, found, &index.display().to_string(), files)

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::validate::{MAX_LAYERS, unsupported};
+use super::validate::{MAX_END_TOKENS, MAX_LAYERS, unsupported};
 use super::{Config, ConfigError, LayerKind, MAX_CONFIG_BYTES, default_sparsity, kinds_of_period};
 
 const WRONG_TYPE: &str = "copy config.json again from where the weights came from";
@@ -225,8 +225,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Token ids: a list or one.
+    /// Token ids: one, or a list of at most [`MAX_END_TOKENS`].
     pub(crate) fn ids(&self, field: &str) -> Result<Option<Vec<u32>>, ConfigError> {
+        if let Some(Value::Array(ids)) = self.present(field)
+            && ids.len() > MAX_END_TOKENS
+        {
+            return self.fail(field, format!("{} ids, but at most {MAX_END_TOKENS} are read", ids.len()));
+        }
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
         self.read(field, "a token id or a list of them", |value| match value {
             Value::Array(ids) => ids.iter().map(id).collect(),

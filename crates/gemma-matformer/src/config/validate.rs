@@ -18,8 +18,12 @@ pub const MAX_HEAD_DIM: usize = 4096;
 pub const MAX_PLE_WIDTH: usize = 16_384;
 /// Most ids.
 pub const MAX_VOCABULARY: usize = 1 << 22;
-/// Most AltUp streams.
-pub const MAX_ALTUP_STREAMS: usize = 16;
+/// Fewest AltUp streams; with one there would be nothing to predict from.
+pub const MIN_ALTUP_STREAMS: usize = 2;
+/// Most AltUp streams; published models have 4.
+pub const MAX_ALTUP_STREAMS: usize = 8;
+/// Most ids that end a text; published models have 2.
+pub const MAX_END_TOKENS: usize = 64;
 /// Longest context, in tokens.
 pub const MAX_CONTEXT: usize = 1 << 24;
 
@@ -42,7 +46,7 @@ impl Config {
         check.within("hidden_size_per_layer_input", self.ple_width, 1, MAX_PLE_WIDTH)?;
         check.within("vocab_size", self.vocabulary, 1, MAX_VOCABULARY)?;
         check.within("vocab_size_per_layer_input", self.ple_vocabulary, 1, MAX_VOCABULARY)?;
-        check.within("altup_num_inputs", self.altup_streams, 1, MAX_ALTUP_STREAMS)?;
+        check.within("altup_num_inputs", self.altup_streams, MIN_ALTUP_STREAMS, MAX_ALTUP_STREAMS)?;
         check.within("laurel_rank", self.laurel_rank, 1, MAX_HIDDEN)?;
         check.within("sliding_window", self.window, 1, MAX_CONTEXT)?;
         check.within("max_position_embeddings", self.max_context, 1, MAX_CONTEXT)?;
@@ -99,6 +103,10 @@ impl Config {
             if !(value.is_finite() && value > 0.0) {
                 return check.fail(field, format!("{value} is not a positive number"), COPY_AGAIN);
             }
+        }
+        if self.eos.len() > MAX_END_TOKENS {
+            let problem = format!("{} ids, but at most {MAX_END_TOKENS} are read", self.eos.len());
+            return check.fail("eos_token_id", problem, COPY_AGAIN);
         }
         for (field, id) in self.eos.iter().map(|id| ("eos_token_id", *id)).chain([("bos_token_id", self.bos)])
         {

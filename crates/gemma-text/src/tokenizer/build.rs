@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
 
 use super::{
-    Kind, MAX_MERGES, MAX_PIECE_BYTES, MAX_VOCABULARY, MAX_VOCABULARY_BYTES, Parts, Piece, SPACE_PIECE,
-    first_cut, guarded, invalid, library, within,
+    Kind, MAX_MERGE_BYTES, MAX_MERGES, MAX_PIECE_BYTES, MAX_VOCABULARY, MAX_VOCABULARY_BYTES, Parts, Piece,
+    SPACE_PIECE, first_cut, guarded, invalid, library, within,
 };
 use crate::TokenizerError;
 
@@ -16,7 +16,9 @@ pub(super) fn check_sizes(parts: &Parts) -> Result<(), TokenizerError> {
     within(name, "the number of merges", parts.merges.len(), MAX_MERGES)?;
     let lengths = || parts.pieces.iter().flatten().map(|piece| piece.text.len());
     within(name, "the length of a piece in bytes", lengths().max().unwrap_or(0), MAX_PIECE_BYTES)?;
-    within(name, "the length of all pieces in bytes", lengths().sum(), MAX_VOCABULARY_BYTES)
+    within(name, "the length of all pieces in bytes", lengths().sum(), MAX_VOCABULARY_BYTES)?;
+    let merge_bytes = parts.merges.iter().map(|(left, right)| left.len() + right.len()).sum();
+    within(name, "the length of all merges in bytes", merge_bytes, MAX_MERGE_BYTES)
 }
 
 /// Ids by piece; every piece must be there once and say something.
@@ -35,22 +37,26 @@ pub(super) fn index(parts: &Parts) -> Result<HashMap<Box<str>, u32>, TokenizerEr
     Ok(ids)
 }
 
-pub(super) fn build_bpe(parts: &Parts, ids: &HashMap<Box<str>, u32>) -> Result<BPE, TokenizerError> {
+pub(super) fn build_bpe(
+    parts: &Parts,
+    all_merges: Vec<(String, String)>,
+    ids: &HashMap<Box<str>, u32>,
+) -> Result<BPE, TokenizerError> {
     let name = &parts.name;
     let special = |piece: &str| match ids.get(piece) {
         Some(id) => parts.pieces[*id as usize].as_ref().is_some_and(|piece| piece.kind.is_special()),
         None => false,
     };
-    let mut merges = Vec::with_capacity(parts.merges.len());
-    for (index, (left, right)) in parts.merges.iter().enumerate() {
+    let mut merges = Vec::with_capacity(all_merges.len());
+    for (index, (left, right)) in all_merges.into_iter().enumerate() {
         let whole = format!("{left}{right}");
-        for piece in [left, right, &whole] {
+        for piece in [&left, &right, &whole] {
             if !ids.contains_key(piece.as_str()) {
                 return Err(TokenizerError::MergePiece { name: name.clone(), index, piece: piece.clone() });
             }
         }
-        if ![left, right, &whole].iter().any(|piece| special(piece)) {
-            merges.push((left.clone(), right.clone()));
+        if ![&left, &right, &whole].iter().any(|piece| special(piece)) {
+            merges.push((left, right));
         }
     }
     let mut builder = BpeBuilder::new().byte_fallback(parts.byte_fallback).fuse_unk(parts.fuse_unknown);

@@ -31,6 +31,8 @@ pub const MAX_VOCABULARY_BYTES: usize = 32 << 20;
 pub const MAX_PIECE_BYTES: usize = 512;
 /// Most merges; Gemma has 514,906.
 pub const MAX_MERGES: usize = 4 << 20;
+/// Most bytes in the pieces of all merges together; Gemma's have 4 MB.
+pub const MAX_MERGE_BYTES: usize = 256 << 20;
 /// Longest text that is encoded in one call, far beyond a context of 32,768 tokens.
 pub const MAX_TEXT_BYTES: usize = 4 << 20;
 
@@ -335,11 +337,12 @@ impl Tokenizer {
         tokens?.map_err(|error: tokenizers::Error| library(&tables.name, "encode a text", error.to_string()))
     }
 
-    fn assemble(parts: Parts) -> Result<Self, TokenizerError> {
+    fn assemble(mut parts: Parts) -> Result<Self, TokenizerError> {
         build::check_sizes(&parts)?;
         let name = parts.name.clone();
         let ids = build::index(&parts)?;
-        let bpe = build::build_bpe(&parts, &ids)?;
+        let merges = std::mem::take(&mut parts.merges);
+        let bpe = build::build_bpe(&parts, merges, &ids)?;
         let matcher = |wanted: fn(Kind) -> bool| Matcher::new(&name, &parts.pieces, wanted);
         let special_matcher = matcher(Kind::is_special)?;
         let user_matcher = matcher(|kind| kind == Kind::UserDefined)?;

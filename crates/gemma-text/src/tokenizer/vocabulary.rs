@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use super::json::{byte_piece, split_merge};
 use super::{
-    ALWAYS_SPECIAL, Kind, MAX_MERGES, MAX_PIECE_BYTES, MAX_VOCABULARY, Parts, Piece, SpecialIds, invalid,
-    within,
+    ALWAYS_SPECIAL, Kind, MAX_MERGE_BYTES, MAX_MERGES, MAX_PIECE_BYTES, MAX_VOCABULARY, MAX_VOCABULARY_BYTES,
+    Parts, Piece, SpecialIds, invalid, within,
 };
 use crate::TokenizerError;
 
@@ -70,6 +70,8 @@ pub(super) fn read(vocabulary: Vocabulary) -> Result<Parts, TokenizerError> {
     let name = &vocabulary.name;
     let count = vocabulary.tokens.len();
     within(name, "the vocabulary's largest id plus one", count, MAX_VOCABULARY)?;
+    let bytes = vocabulary.tokens.iter().map(String::len).sum();
+    within(name, "the length of all pieces in bytes", bytes, MAX_VOCABULARY_BYTES)?;
     let types = vocabulary.token_types.len();
     if types != 0 && types != count {
         return Err(invalid(name, "token_type", format!("{types} types for {count} tokens")));
@@ -168,14 +170,17 @@ fn derive_merges(vocabulary: &Vocabulary, pieces: &[Piece]) -> Result<Vec<(Strin
         .map(|(id, piece)| (&*piece.text, id))
         .collect();
     let mut merges = Vec::new();
+    let mut bytes = 0;
     for (id, piece) in pieces.iter().enumerate().filter(|(_, piece)| mergeable(piece)) {
         for (cut, _) in piece.text.char_indices().skip(1) {
             let (left, right) = piece.text.split_at(cut);
             if let (Some(left_id), Some(right_id)) = (ids.get(left), ids.get(right)) {
                 merges.push((id, *left_id, *right_id));
+                bytes += piece.text.len();
             }
         }
         within(name, "the number of merges", merges.len(), MAX_MERGES)?;
+        within(name, "the length of all merges in bytes", bytes, MAX_MERGE_BYTES)?;
     }
     let characters = |id: usize| pieces[id].text.chars().count();
     merges.sort_by_cached_key(|&(whole, left, right)| {
