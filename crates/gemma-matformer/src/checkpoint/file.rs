@@ -40,9 +40,11 @@ impl MappedFile {
     pub(crate) fn open(path: &Path) -> Result<Self, CheckpointError> {
         let file = open(path)?;
         let failed = |error| io_error(path, error);
-        // SAFETY: the map is read-only and shared. Another process can still change or shorten the file, which no
-        // mapping can prevent: changed bytes stay plain old data that every reader of them bounds-checks, and reading
-        // past a new end raises SIGBUS, which `Checkpoint::still_whole` lets the program foresee and report.
+        // SAFETY: nothing here writes through the map. That the file stays as it is while it is open cannot be
+        // enforced; SECURITY.md asks it of whoever keeps the file. So nothing relies on mapped bytes being the same
+        // twice: texts are copied before they are checked to be UTF-8 and no `str` borrows from the map, a length
+        // is checked whenever it is read, and tensors are plain numbers, of which every bit pattern is one. Reading past
+        // a new end raises SIGBUS, which `Checkpoint::still_whole` lets the program foresee and report.
         let map = unsafe { MmapOptions::new().map(&file) }.map_err(failed)?;
         if map.starts_with(LFS_POINTER) {
             return Err(CheckpointError::LfsPointer(path.to_owned()));

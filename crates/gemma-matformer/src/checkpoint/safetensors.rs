@@ -45,7 +45,9 @@ pub(crate) fn directory(storage: &Storage) -> Result<Vec<FoundTensor>, Checkpoin
     let Some((header, data)) = rest.split_at_checked(length as usize) else {
         return Err(fail(format!("{length} bytes long, but the file ends after {}", rest.len())));
     };
-    let metadata: Metadata = serde_json::from_slice(header).map_err(|error| fail(error.to_string()))?;
+    // A copy, because the parser borrows texts that it has checked, and the mapped file may change meanwhile.
+    let header = header.to_vec();
+    let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| fail(error.to_string()))?;
     if metadata.data_len() != data.len() {
         return Err(fail(format!(
             "describes {} bytes of tensors, but the file has {}",

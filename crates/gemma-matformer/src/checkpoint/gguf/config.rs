@@ -54,7 +54,7 @@ const PUBLISHED_KV_OWNERS: usize = 20;
 
 impl Gguf {
     pub(crate) fn config(&self) -> Result<Config, CheckpointError> {
-        match self.text(keys::ARCHITECTURE)? {
+        match self.text(keys::ARCHITECTURE)?.as_deref() {
             Some("gemma3n") => {}
             other => {
                 let found = other.map_or_else(|| "not named".to_owned(), |name| format!("'{name}'"));

@@ -98,13 +98,16 @@ impl Gguf {
         }
     }
 
-    fn text(&self, key: &str) -> Result<Option<&str>, CheckpointError> {
+    fn text(&self, key: &str) -> Result<Option<String>, CheckpointError> {
         match self.metadata.get(key) {
             None => Ok(None),
-            Some(Value::String(place)) => match std::str::from_utf8(&self.storage.bytes()[place.clone()]) {
-                Ok(text) => Ok(Some(text)),
-                Err(_) => self.wrong(key, "UTF-8"),
-            },
+            // Copied first: the file may change between the check and the use.
+            Some(Value::String(place)) => {
+                match String::from_utf8(self.storage.bytes()[place.clone()].to_vec()) {
+                    Ok(text) => Ok(Some(text)),
+                    Err(_) => self.wrong(key, "UTF-8"),
+                }
+            }
             Some(_) => self.wrong(key, "a text"),
         }
     }
@@ -146,14 +149,14 @@ fn header(reader: &mut Reader<'_>) -> Result<(u64, u64), Fault> {
         return reader.fail("the file does not start with GGUF");
     }
     reader.array::<4>()?;
-    let version = reader.clone().u32()?;
-    match version {
-        2 | 3 => reader.u32()?,
+    let start = reader.clone();
+    match reader.u32()? {
+        2 | 3 => {}
         0x0200_0000 | 0x0300_0000 => {
-            return reader.fail("a big-endian file; only little-endian ones are read");
+            return start.fail("a big-endian file; only little-endian ones are read");
         }
-        other => return reader.fail(format!("version {other}; versions 2 and 3 are read")),
-    };
+        other => return start.fail(format!("version {other}; versions 2 and 3 are read")),
+    }
     let tensors = reader.count("tensors", MAX_TENSORS)?;
     let entries = reader.count("metadata entries", MAX_ENTRIES)?;
     Ok((tensors.0, entries.0))
@@ -166,7 +169,7 @@ fn entries(reader: &mut Reader<'_>, count: u64) -> Result<BTreeMap<String, Value
         let key = reader.string("a metadata key", MAX_NAME_BYTES)?;
         let kind = Kind::read(reader)?;
         let value = Value::read(reader, kind, 0)?;
-        if entries.insert(key.to_owned(), value).is_some() {
+        if entries.insert(key.clone(), value).is_some() {
             return start.fail(format!("the key {key:?} stands there twice"));
         }
     }

@@ -95,11 +95,13 @@ impl<'a> Reader<'a> {
 
     /// A number of things of which at most `limit` are read.
     pub(crate) fn count(&mut self, what: &str, limit: u64) -> Result<Size, Fault> {
-        let count = self.clone().u64()?;
+        // Read once: the number that was checked is the one that is used.
+        let start = self.clone();
+        let count = self.u64()?;
         if count > limit {
-            return self.fail(format!("{count} {what}, but at most {limit} are read"));
+            return start.fail(format!("{count} {what}, but at most {limit} are read"));
         }
-        self.u64().map(Size)
+        Ok(Size(count))
     }
 
     /// A string of at most `limit` bytes, where it is.
@@ -108,10 +110,11 @@ impl<'a> Reader<'a> {
         self.range(length)
     }
 
-    pub(crate) fn string(&mut self, what: &str, limit: u64) -> Result<&'a str, Fault> {
+    /// A copy of a string of at most `limit` bytes, checked after it was copied.
+    pub(crate) fn string(&mut self, what: &str, limit: u64) -> Result<String, Fault> {
         let start = self.at;
         let range = self.string_range(limit)?;
-        std::str::from_utf8(&self.bytes[range])
+        String::from_utf8(self.bytes[range].to_vec())
             .map_err(|_| Fault { at: start as u64, problem: format!("{what} is not UTF-8") })
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn directory(
 
 /// An entry without its place, its offset from the start of the tensors, and its length.
 fn entry(reader: &mut Reader<'_>, alignment: u64) -> Result<(TensorEntry, Size, Size), Fault> {
-    let name = reader.string("a tensor name", MAX_NAME_BYTES)?.to_owned();
+    let name = reader.string("a tensor name", MAX_NAME_BYTES)?;
     let start = reader.clone();
     let dimensions = reader.u32()?;
     if !(1..=MAX_DIMENSIONS).contains(&dimensions) {

@@ -57,7 +57,7 @@ pub(super) mod names {
 impl Gguf {
     /// The tokenizer data; `None` when the file has neither tokens nor a tokenizer.json.
     pub(crate) fn vocabulary(&self) -> Result<Option<GgufVocabulary>, CheckpointError> {
-        let huggingface_json = self.text(names::HUGGINGFACE)?.map(str::to_owned);
+        let huggingface_json = self.text(names::HUGGINGFACE)?;
         let tokens = self.texts(names::TOKENS)?;
         if huggingface_json.is_none() && tokens.is_none() {
             return Ok(None);
@@ -75,7 +75,7 @@ impl Gguf {
             Ok(self.unsigned(key)?.and_then(|id| u32::try_from(id).ok()))
         };
         Ok(Some(GgufVocabulary {
-            model: self.text(names::MODEL)?.unwrap_or_default().to_owned(),
+            model: self.text(names::MODEL)?.unwrap_or_default(),
             tokens: tokens.unwrap_or_default(),
             scores: self.list(names::SCORES, "a list of numbers", float)?.unwrap_or_default(),
             token_types: self.list(names::TYPES, "a list of counts", integer)?.unwrap_or_default(),
@@ -87,7 +87,7 @@ impl Gguf {
             padding: id(names::PADDING)?,
             add_bos: self.boolean(names::ADD_BOS)?,
             add_space_prefix: self.boolean(names::ADD_SPACE)?,
-            chat_template: self.text(names::TEMPLATE)?.map(str::to_owned),
+            chat_template: self.text(names::TEMPLATE)?,
             huggingface_json,
         }))
     }
