@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use gemma_hal::{BufferId, DType, Op, Outputs, Plan, Step, Storage, Weight};
 use gemma_matformer::plan::{PlanOptions, build};
-use gemma_matformer::{Config, KvWeights, LayerWeights, Slice, Weights};
+use gemma_matformer::{
+    Config, Gemma3nLayerWeights, Gemma3nWeights, KvWeights, LayerWeights, ModelFamily, Slice, Weights,
+};
 use memmap2::MmapOptions;
 
 /// Weights of `config` with matrices in `dtype`, all of them the same zeros.
@@ -20,16 +22,9 @@ fn untouched(config: &Config, dtype: DType) -> Weights {
     let matrix = |rows, columns| view(rows, columns, dtype);
     let small = |rows, columns| view(rows, columns, DType::F32);
     let streams = config.altup_streams;
+    let is_3n = config.family == ModelFamily::Gemma3n;
     let layer = |layer: usize| LayerWeights {
-        router: matrix(streams, d),
-        router_norm: small(1, d),
-        prediction: small(streams * streams, streams),
-        correction: small(streams, streams),
-        correct_scale: small(1, d),
         input_norm: small(1, d),
-        laurel_left: matrix(config.laurel_rank, d),
-        laurel_right: matrix(d, config.laurel_rank),
-        laurel_norm: small(1, d),
         q: matrix(config.query_width(), d),
         q_norm: small(1, config.head_dim),
         kv: config.owns_kv(layer).then(|| KvWeights {
@@ -44,20 +39,32 @@ fn untouched(config: &Config, dtype: DType) -> Weights {
         up: matrix(config.ffn_widths[layer], d),
         down: matrix(d, config.ffn_widths[layer]),
         post_ffn_norm: small(1, d),
-        ple_gate: matrix(p, d),
-        ple_out: matrix(d, p),
-        post_ple_norm: small(1, d),
+        gemma3n: is_3n.then(|| Gemma3nLayerWeights {
+            router: matrix(streams, d),
+            router_norm: small(1, d),
+            prediction: small(streams * streams, streams),
+            correction: small(streams, streams),
+            correct_scale: small(1, d),
+            laurel_left: matrix(config.laurel_rank, d),
+            laurel_right: matrix(d, config.laurel_rank),
+            laurel_norm: small(1, d),
+            ple_gate: matrix(p, d),
+            ple_out: matrix(d, p),
+            post_ple_norm: small(1, d),
+        }),
     };
     Weights {
         embed: matrix(config.vocabulary, d),
-        ple_table: matrix(config.ple_vocabulary, blocks),
-        ple_projection: matrix(blocks, d),
-        ple_norm: small(1, p),
-        altup_projections: (1..streams).map(|_| matrix(d, d)).collect(),
-        altup_unembed: (1..streams).map(|_| matrix(d, d)).collect(),
         norm: small(1, d),
         layers: (0..config.layers()).map(layer).collect(),
-        ple_blocks: (0..config.layers()).collect(),
+        gemma3n: is_3n.then(|| Gemma3nWeights {
+            ple_table: matrix(config.ple_vocabulary, blocks),
+            ple_projection: matrix(blocks, d),
+            ple_norm: small(1, p),
+            altup_projections: (1..streams).map(|_| matrix(d, d)).collect(),
+            altup_unembed: (1..streams).map(|_| matrix(d, d)).collect(),
+            ple_blocks: (0..config.layers()).collect(),
+        }),
     }
 }
 
@@ -114,11 +121,12 @@ fn a_token_reads_every_weight_once_and_one_row_of_the_tables() {
         let weights = untouched(&config, DType::Q4_0);
         let mut bytes = 0;
         weights.for_each(&mut |_, weight| bytes += weight.bytes());
-        bytes -= weights.ple_table.bytes();
-        bytes += (weights.ple_table.row_bytes() + weights.embed.row_bytes()) as u64;
+        let table = &weights.gemma3n.as_ref().unwrap().ple_table;
+        bytes -= table.bytes();
+        bytes += (table.row_bytes() + weights.embed.row_bytes()) as u64;
         // The router is asked twice a layer: to predict and to correct.
-        let routers = weights.layers.iter().map(|layer| layer.router.bytes() + layer.router_norm.bytes());
-        bytes += routers.sum::<u64>();
+        let own = weights.layers.iter().map(|layer| layer.gemma3n.as_ref().unwrap());
+        bytes += own.map(|own| own.router.bytes() + own.router_norm.bytes()).sum::<u64>();
         let plan = plan_of(&config, &weights, 1, Outputs::Last);
         assert_eq!(plan.cost(1, 0).weight_bytes, bytes, "{name}");
     }

@@ -1,7 +1,7 @@
 //! Writes GGUF version 3: any metadata and tensors, and a whole model from a [`Config`] and [`Weights`].
 //!
 //! Tensors are streamed row by row, so a model is never in memory. Reading a written model back gives the identical
-//! configuration; where llama.cpp has no key for a field, a `gemma3n.` key of our own carries it. A layer that uses
+//! configuration; where llama.cpp has no key for a field, one of our own carries it. A layer that uses
 //! another layer's keys and values is written without any, which llama.cpp does not accept.
 
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use super::config::keys;
 use super::metadata::Kind;
 use super::tensors::type_number;
 use super::{DEFAULT_ALIGNMENT, MAGIC};
-use crate::{Config, LayerKind, Weights};
+use crate::{Config, LayerKind, ModelFamily, Weights};
 
 const VERSION: u32 = 3;
 /// ggml's version of its block formats.
@@ -150,7 +150,7 @@ pub fn write_model(
 ) -> io::Result<()> {
     let mut writer = GgufWriter::default();
     for (key, value) in config_metadata(config) {
-        writer.metadata(key, value);
+        writer.metadata(&keys::of(key, config.family), value);
     }
     for (key, value) in further {
         if writer.metadata.iter().all(|(present, _)| present != key) {
@@ -188,7 +188,7 @@ fn contents<'a>(config: &Config, weights: &'a Weights, dtype: &dyn Fn(&str) -> D
             content.parts.push(weight);
             return;
         }
-        let blocks = Some((config.ple_width, weights.ple_blocks.as_slice()));
+        let blocks = weights.gemma3n.as_ref().map(|own| (config.ple_width, own.ple_blocks.as_slice()));
         let content = Content {
             name,
             dtype: DType::F32,
@@ -258,7 +258,7 @@ fn config_metadata(config: &Config) -> Vec<(&'static str, MetadataValue)> {
     let one_width = config.ffn_widths.iter().all(|width| *width == first);
     let scale = |layer| config.sparsity_multiplier(layer).unwrap_or(f32::NEG_INFINITY);
     let mut entries = vec![
-        (keys::ARCHITECTURE, String("gemma3n".to_owned())),
+        (keys::ARCHITECTURE, String(config.family.architecture().to_owned())),
         ("general.quantization_version", U32(QUANTIZATION_VERSION)),
         (keys::CONTEXT, count(config.max_context)),
         (keys::HIDDEN, count(config.hidden)),
@@ -278,20 +278,31 @@ fn config_metadata(config: &Config) -> Vec<(&'static str, MetadataValue)> {
         (keys::EPS, F32(config.rms_eps)),
         (keys::WINDOW, count(config.window)),
         (keys::PATTERN, Bools(config.layer_kinds.iter().map(|kind| *kind == LayerKind::Sliding).collect())),
-        (keys::SHARED_KV, count(config.shared_kv_layers)),
         (keys::ROPE, F32(config.rope_theta)),
         (keys::ROPE_LOCAL, F32(config.rope_local_theta)),
-        (keys::SOFTCAP, F32(config.softcap)),
-        (keys::STREAMS, count(config.altup_streams)),
-        (keys::ACTIVE, U32(0)),
-        (keys::PLE_WIDTH, count(config.ple_width)),
-        (keys::SPARSITY_SCALE, F32s((0..config.layers()).map(scale).collect())),
         (keys::BOS, U32(config.bos)),
-        (keys::PLE_VOCABULARY, count(config.ple_vocabulary)),
-        (keys::SPARSITY, F32s(config.sparsity.clone())),
-        (keys::LAUREL_RANK, count(config.laurel_rank)),
         (keys::ENDS, U32s(config.eos.clone())),
     ];
+    entries.extend(config.softcap.map(|cap| (keys::SOFTCAP, F32(cap))));
+    match config.family {
+        ModelFamily::Gemma3n => entries.extend([
+            (keys::SHARED_KV, count(config.shared_kv_layers)),
+            (keys::STREAMS, count(config.altup_streams)),
+            (keys::ACTIVE, U32(0)),
+            (keys::PLE_WIDTH, count(config.ple_width)),
+            (keys::SPARSITY_SCALE, F32s((0..config.layers()).map(scale).collect())),
+            (keys::PLE_VOCABULARY, count(config.ple_vocabulary)),
+            (keys::SPARSITY, F32s(config.sparsity.clone())),
+            (keys::LAUREL_RANK, count(config.laurel_rank)),
+        ]),
+        ModelFamily::Gemma3 => {
+            entries.push((keys::QUERY_SCALE, F32(config.query_scale)));
+            if config.rope_stretch != 1.0 {
+                entries.push((keys::ROPE_SCALING, String("linear".to_owned())));
+                entries.push((keys::ROPE_FACTOR, F32(config.rope_stretch)));
+            }
+        }
+    }
     for (key, id) in [keys::EOS, keys::EOT].into_iter().zip(&config.eos) {
         entries.push((key, U32(*id)));
     }
