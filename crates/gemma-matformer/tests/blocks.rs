@@ -33,7 +33,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 fn stored_formats() -> impl Iterator<Item = DType> {
-    DType::ALL.into_iter().filter(|dtype| *dtype != DType::F32)
+    [DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0].into_iter()
 }
 
 #[test]
