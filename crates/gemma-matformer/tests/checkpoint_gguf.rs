@@ -10,7 +10,7 @@ use checkpoint_support::{
 use gemma_hal::DType;
 use gemma_matformer::checkpoint::gguf::write::{GgufWriter, MetadataValue, write_model};
 use gemma_matformer::checkpoint::{GgufVocabulary, TokenizerSource};
-use gemma_matformer::{Checkpoint, Config, LayerKind, Slice, Weights, synthetic};
+use gemma_matformer::{Checkpoint, Config, LayerKind, ModelFamily, Slice, Weights, synthetic};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -91,6 +91,31 @@ fn a_model_returns_as_it_was_written() {
             assert!((a - b).abs() <= largest / 7.0, "{dtype}: {a} became {b}");
         }
         back.check_finite().unwrap();
+    }
+}
+
+#[test]
+fn gemma_3_returns_as_it_was_written() {
+    let plain = Config {
+        family: ModelFamily::Gemma3,
+        sparsity: vec![0.0; 4],
+        ple_width: 0,
+        ple_vocabulary: 0,
+        altup_streams: 1,
+        laurel_rank: 0,
+        shared_kv_layers: 0,
+        query_scale: 0.25,
+        softcap: None,
+        ..tiny()
+    };
+    for config in [plain.clone(), Config { rope_stretch: 8.0, softcap: Some(20.0), ..plain }] {
+        let weights = synthetic::weights(&config, DType::BF16, 3).unwrap();
+        let mut bytes = Vec::new();
+        write_model(&mut bytes, &config, &weights, &|_| DType::BF16, &[]).unwrap();
+        let checkpoint = open(&bytes).unwrap();
+        assert_eq!(checkpoint.config(), &config);
+        assert_eq!(checkpoint.skipped(), []);
+        assert_same(&checkpoint.weights().unwrap(), &weights);
     }
 }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use gemma_hal::{BufferId, DType, Op, Outputs, Plan, Step, Storage, Weight};
 use gemma_matformer::plan::{PlanOptions, build};
 use gemma_matformer::{
-    Config, Gemma3nLayerWeights, Gemma3nWeights, KvWeights, LayerWeights, ModelFamily, Slice, Weights,
+    Config, Gemma3nLayerWeights, Gemma3nWeights, KvWeights, LayerKind, LayerWeights, ModelFamily, Slice,
+    Weights,
 };
 use memmap2::MmapOptions;
 
@@ -253,4 +254,86 @@ fn most_alive(plan: &Plan) -> usize {
             .sum()
     };
     (0..plan.steps().len()).map(alive).max().unwrap_or(0)
+}
+
+/// The numbers of Gemma 3 270M.
+fn gemma3_270m() -> Config {
+    let layers = 18;
+    Config {
+        family: ModelFamily::Gemma3,
+        hidden: 640,
+        ffn_widths: vec![2048; layers],
+        sparsity: vec![0.0; layers],
+        layer_kinds: (1..=layers)
+            .map(|n| if n % 6 == 0 { LayerKind::Full } else { LayerKind::Sliding })
+            .collect(),
+        heads: 4,
+        kv_heads: 1,
+        ple_width: 0,
+        ple_vocabulary: 0,
+        vocabulary: 262_144,
+        altup_streams: 1,
+        laurel_rank: 0,
+        shared_kv_layers: 0,
+        query_scale: 1.0 / 16.0,
+        softcap: None,
+        ..Config::e2b()
+    }
+}
+
+#[test]
+fn gemma_3_has_seven_operations_a_layer_and_three_around() {
+    let config = gemma3_270m();
+    config.validate("270m").unwrap();
+    let weights = untouched(&config, DType::Q8_0);
+    assert_eq!(weights.parameters(), 268_098_176);
+    let plan = plan_of(&config, &weights, 1, Outputs::Last);
+    let mut counts = BTreeMap::new();
+    plan.steps().iter().for_each(|step| *counts.entry(step.op.name()).or_default() += 1);
+    let expected = BTreeMap::from([
+        ("embed", 1),
+        ("rms_norm", 1),
+        ("linear", 2 * 18),
+        ("rotary", 18),
+        ("attention", 18),
+        ("add_norm", 2 * 18),
+        ("feed_forward", 18),
+        ("unembed", 1),
+    ]);
+    assert_eq!(counts, expected);
+    // Every weight once, and one row of the embedding.
+    let mut bytes = weights.embed.row_bytes() as u64;
+    weights.for_each(&mut |_, weight| bytes += weight.bytes());
+    assert_eq!(plan.cost(1, 0).weight_bytes, bytes);
+}
+
+#[test]
+fn a_prefill_of_gemma_3_computes_its_last_layer_for_the_last_token_only() {
+    let config = gemma3_270m();
+    let all = plan(&config, DType::Q8_0, 128, Outputs::All);
+    let last = plan(&config, DType::Q8_0, 128, Outputs::Last);
+    let none = plan(&config, DType::Q8_0, 128, Outputs::None);
+    let network = 3 * 2 * (640 * 2048) as u64;
+    assert_eq!(flops(&all, &["feed_forward"], 100), 100 * 18 * network);
+    assert_eq!(flops(&last, &["feed_forward"], 100), (100 * 17 + 1) * network);
+    assert_eq!(flops(&none, &["feed_forward"], 100), 100 * 17 * network);
+    // Keys and values are those of every token in all of them.
+    for plan in [&all, &last, &none] {
+        let written =
+            plan.steps().iter().filter(|step| matches!(step.op, Op::Rotary { key_value: Some(_), .. }));
+        assert_eq!(written.count(), 18);
+    }
+    assert_eq!((none.output(), none.steps().last().unwrap().op.name()), (None, "rotary"));
+}
+
+#[test]
+fn weights_of_the_other_family_make_no_plan() {
+    let options = PlanOptions {
+        name: "test".to_owned(),
+        max_tokens: 1,
+        outputs: Outputs::Last,
+        cache_dtype: DType::F16,
+    };
+    let error = build(&Config::e2b(), &untouched(&gemma3_270m(), DType::Q8_0), &options).unwrap_err();
+    assert_eq!(error.to_string(), "plan: the weights are not of a Gemma 3n model");
 }

@@ -5,6 +5,7 @@
 mod chat;
 mod eval;
 mod files;
+mod gemma3;
 mod measure;
 mod run;
 mod settings;
