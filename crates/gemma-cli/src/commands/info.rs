@@ -238,10 +238,13 @@ fn print(report: &Report) -> std::io::Result<()> {
     writeln!(out, "sparsity     {}", runs(&config.sparsity))?;
     writeln!(
         out,
-        "parameters   {:.3} billion in {}, of which the PLE table, read row by row, has {}",
+        "parameters   {:.3} billion in {}{}",
         report.parameters as f64 / 1e9,
         output::size(report.weight_bytes),
-        output::size(report.ple_table_bytes)
+        match report.ple_table_bytes {
+            0 => String::new(),
+            bytes => format!(", of which the PLE table, read row by row, has {}", output::size(bytes)),
+        }
     )?;
     let types: Vec<String> =
         report.weight_types.iter().map(|(name, bytes)| format!("{name} {}", output::size(*bytes))).collect();

@@ -2,13 +2,14 @@
 
 use super::{golden, run, run_with_input, text};
 
-fn model() -> String {
+fn path() -> String {
     text(&golden("gemma3-one-key/model.gguf")).to_owned()
 }
 
 #[test]
 fn info_shows_a_plan_of_plain_layers() {
-    let report = run(&["info", "-m", &model(), "--json"]).json();
+    let model = path();
+    let report = run(&["info", "-m", &model, "--json"]).json();
     assert_eq!(report["config"]["family"], "Gemma 3");
     assert_eq!((&report["config"]["kv_heads"], &report["config"]["altup_streams"]), (&1.into(), &1.into()));
     assert_eq!(report["config"]["full_layers"], serde_json::json!([1, 4]));
@@ -23,32 +24,35 @@ fn info_shows_a_plan_of_plain_layers() {
 
 #[test]
 fn text_goes_in_and_out() {
-    let arguments = ["run", "-m", &model(), "--raw", "--temperature", "0", "-n", "5", "the king"];
+    let model = path();
+    let arguments = ["run", "-m", &model, "--raw", "--temperature", "0", "-n", "5", "the king"];
     let first = run(&arguments).ok();
     assert!(first.starts_with("the king"), "{first}");
     assert_eq!(run(&arguments).ok(), first);
     // The file's own chat template.
-    run(&["run", "-m", &model(), "-n", "3", "the king"]).ok();
-    run_with_input(&["chat", "-m", &model(), "-n", "3"], "the king\n").ok();
+    run(&["run", "-m", &model, "-n", "3", "the king"]).ok();
+    run_with_input(&["chat", "-m", &model, "-n", "3"], "the king\n").ok();
 }
 
 #[test]
 fn it_is_measured_and_validated() {
-    run(&["validate", "-m", &model()]).ok();
+    let model = path();
+    run(&["validate", "-m", &model]).ok();
     let report =
-        run_with_input(&["perplexity", "-m", &model(), "-f", "-", "--json"], "the king of the ring").json();
+        run_with_input(&["perplexity", "-m", &model, "-f", "-", "--json"], "the king of the ring").json();
     assert!(report["perplexity"].as_f64().unwrap() > 1.0, "{report}");
-    let bench = ["bench", "--shape", &model(), "--prefill", "8", "--decode", "2", "--repeat", "1", "--json"];
+    let bench = ["bench", "--shape", &model, "--prefill", "8", "--decode", "2", "--repeat", "1", "--json"];
     let report = run(&bench).json();
     assert_eq!(report["results"].as_array().unwrap().len(), 2);
 }
 
 #[test]
 fn slices_are_refused() {
+    let model = path();
     for arguments in [
-        ["info", "-m", &model(), "--slice", "1/2"],
-        ["bench", "--shape", &model(), "--slice", "e2b"],
-        ["validate", "-m", &model(), "--slice", "full"],
+        ["info", "-m", &model, "--slice", "1/2"],
+        ["bench", "--shape", &model, "--slice", "e2b"],
+        ["validate", "-m", &model, "--slice", "full"],
     ] {
         let stderr = run(&arguments).fails(2);
         assert!(stderr.contains("Gemma 3 models have no slices"), "{stderr}");
