@@ -52,9 +52,13 @@ fn slices_are_refused() {
     for arguments in [
         ["info", "-m", &model, "--slice", "1/2"],
         ["bench", "--shape", &model, "--slice", "e2b"],
-        ["validate", "-m", &model, "--slice", "full"],
+        ["run", "-m", &model, "--slice", "full"],
     ] {
-        let stderr = run(&arguments).fails(2);
+        let stderr = run_with_input(&arguments, "the king").fails(2);
         assert!(stderr.contains("Gemma 3 models have no slices"), "{stderr}");
     }
+    // A report of what is wrong, on standard output.
+    let validated = run(&["validate", "-m", &model, "--slice", "1/2"]);
+    assert_eq!(validated.code, Some(1), "{}", validated.stderr);
+    assert!(validated.stdout.contains("Gemma 3 models have no slices"), "{}", validated.stdout);
 }
