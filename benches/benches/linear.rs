@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gemma_cpu::bandwidth;
+use gemma_cpu::measure;
 use gemma_cpu::pool::{Pool, default_threads};
 use gemma_cpu::simd::{Isa, linear};
 use gemma_hal::block::quantise_row;
@@ -52,7 +52,7 @@ fn decode(criterion: &mut Criterion) {
         eprintln!(
             "{}, {threads} threads: reads {:.2} GB/s",
             isa.name(),
-            bandwidth::measure(isa, &pool) / 1e9
+            measure::read_bandwidth(isa, &pool) / 1e9
         );
         let mut group = criterion.benchmark_group(format!("decode/{threads} threads"));
         for dtype in DType::ALL {
@@ -73,7 +73,7 @@ fn prefill(criterion: &mut Criterion) {
     let isa = Isa::from_env().expect("an instruction set of this machine");
     for pool in pools() {
         let threads = pool.threads();
-        let peak = bandwidth::peak_flops(isa, &pool) / 2.0;
+        let peak = measure::f32_peak(isa, &pool) / 2.0;
         eprintln!("{}, {threads} threads: {:.1} G multiply-adds/s", isa.name(), peak / 1e9);
         let mut group = criterion.benchmark_group(format!("prefill/{threads} threads"));
         for dtype in DType::ALL {

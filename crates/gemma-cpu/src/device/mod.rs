@@ -18,7 +18,7 @@ use gemma_hal::{
     MemoryUse, Op, Plan, Reservation, Step, WeightId,
 };
 
-use crate::pool::{self, Pool};
+use crate::pool::{self, Pool, PoolOptions};
 use crate::simd::{self, Isa};
 use memory::Memory;
 use rotary::RotaryTables;
@@ -57,12 +57,12 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// Starts the threads.
+    /// Starts the threads, placed as [`PoolOptions::for_machine`] says.
     ///
     /// # Errors
     /// [`pool::PoolError`] for a number of threads that cannot be.
     pub fn new(options: CpuOptions) -> Result<Self, pool::PoolError> {
-        let pool = Arc::new(Pool::new(options.threads)?);
+        let pool = Arc::new(Pool::with_options(PoolOptions::for_machine(options.threads)?)?);
         let info = DeviceInfo {
             id: NAME.to_owned(),
             name: processor_name(),
