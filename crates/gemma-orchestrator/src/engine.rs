@@ -178,15 +178,21 @@ impl Engine {
         Ok(self.devices[0].create_cache(&layout, self.options.context, self.options.chunk)?)
     }
 
-    /// Makes the next device the one in use.
-    pub(crate) fn fail_over(&mut self, error: DeviceError) -> Result<(), EngineError> {
-        if self.devices.len() == 1 {
-            return Err(EngineError::NoDevice(error));
+    /// Makes the next device that is not lost itself the one in use.
+    pub(crate) fn fail_over(&mut self, mut error: DeviceError) -> Result<(), EngineError> {
+        while self.devices.len() > 1 {
+            tracing::warn!(%error, next = %self.devices[1].info().id, "device lost, going on with the next");
+            self.forget_device_state();
+            self.devices.remove(0);
+            match self.prepare(Phase::Decode) {
+                Ok(_) => return Ok(()),
+                Err(EngineError::Device(next @ (DeviceError::Lost { .. } | DeviceError::Driver { .. }))) => {
+                    error = next;
+                }
+                Err(other) => return Err(other),
+            }
         }
-        tracing::warn!(%error, next = %self.devices[1].info().id, "device lost, going on with the next");
-        self.forget_device_state();
-        self.devices.remove(0);
-        self.prepare(Phase::Decode).map(|_| ())
+        Err(EngineError::NoDevice(error))
     }
 
     fn forget_device_state(&mut self) {
