@@ -172,6 +172,12 @@ impl Engine {
         self.prepare(Phase::Decode).map(|_| ())
     }
 
+    /// Bytes of a session's cache, as the layout says; nothing is allocated.
+    pub fn cache_bytes(&self) -> u64 {
+        let layout = plan::cache_layout(&self.config, self.options.cache_dtype);
+        layout.bytes(self.options.context, self.options.chunk)
+    }
+
     /// A cache on the device in use.
     pub(crate) fn create_cache(&self) -> Result<Box<dyn Cache>, EngineError> {
         let layout = plan::cache_layout(&self.config, self.options.cache_dtype);

@@ -271,6 +271,19 @@ fn a_cancelled_prompt_can_be_resumed() {
 }
 
 #[test]
+fn the_size_of_a_cache_is_known_before_it_is_made() {
+    for (context, chunk, dtype) in [(64, 8, DType::F32), (100, 30, DType::F16), (16, 100, DType::F16)] {
+        let (model, options) = (model(), EngineOptions { context, chunk, cache_dtype: dtype });
+        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(cpu())];
+        let engine = Engine::new(model.config, model.weights, options, devices).unwrap();
+        let before = engine.memory().used;
+        let bytes = engine.cache_bytes();
+        assert_eq!(engine.memory().used, before);
+        assert_eq!(Session::new(&engine).unwrap().cache_bytes(), bytes, "{context}, {chunk}, {dtype}");
+    }
+}
+
+#[test]
 fn a_null_device_carries_a_session() {
     let mut engine = engine_on(vec![Arc::new(NullDevice::new(MEMORY))], 64, 8);
     let mut session = Session::new(&engine).unwrap();
