@@ -292,6 +292,29 @@ fn generation_after_an_answer_is_an_error() {
 }
 
 #[test]
+fn a_history_ends_with_an_answer() {
+    use Role::{Assistant, System, User};
+    let order = |index, found, expected| Err(TemplateError::RoleOrder { index, found, expected });
+    let cases: [(&[Role], Result<(), TemplateError>); 8] = [
+        (&[], Ok(())),
+        (&[System], Ok(())),
+        (&[User, Assistant], Ok(())),
+        (&[System, User, Assistant, User, Assistant], Ok(())),
+        (&[User], Err(TemplateError::Unanswered { index: 0 })),
+        (&[System, User, Assistant, User], Err(TemplateError::Unanswered { index: 3 })),
+        (&[Assistant], order(0, "assistant", "system or user")),
+        (&[User, Assistant, System], order(2, "system", "user")),
+    ];
+    for (roles, expected) in cases {
+        let messages: Vec<Message> =
+            roles.iter().map(|role| Message { role: *role, content: "x".to_owned() }).collect();
+        assert_eq!(gemma_text::template::check_history(&messages), expected, "{roles:?}");
+    }
+    let long = [Message::system("x".repeat(gemma_text::template::MAX_CONTENT_BYTES + 1))];
+    assert!(matches!(gemma_text::template::check_history(&long), Err(TemplateError::TooLarge { .. })));
+}
+
+#[test]
 fn no_user_message_is_an_error() {
     for messages in [vec![], vec![Message::system("x")]] {
         assert_eq!(ChatTemplate::gemma().render_text(&messages, true), Err(TemplateError::NoMessages));

@@ -338,7 +338,22 @@ fn charge_items(state: &State<'_, '_>, list: &Value) -> Result<(), minijinja::Er
     Ok(())
 }
 
-fn check_conversation(messages: &[Message], add_generation_prompt: bool) -> Result<(), TemplateError> {
+/// Checks a conversation that a user's message comes next in: sizes, roles in turn, no user without an answer.
+///
+/// # Errors
+/// [`TemplateError::TooLarge`], [`TemplateError::RoleOrder`] or [`TemplateError::Unanswered`] with the message's index.
+pub fn check_history(messages: &[Message]) -> Result<(), TemplateError> {
+    check_turns(messages)?;
+    match messages.last() {
+        Some(Message { role: Role::User, .. }) => {
+            Err(TemplateError::Unanswered { index: messages.len() - 1 })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sizes, and whose turn each message is.
+fn check_turns(messages: &[Message]) -> Result<(), TemplateError> {
     within("the number of messages", messages.len(), MAX_MESSAGES)?;
     let content = messages.iter().map(|message| message.content.len()).sum();
     within("the length of all messages in bytes", content, MAX_CONTENT_BYTES)?;
@@ -351,6 +366,11 @@ fn check_conversation(messages: &[Message], add_generation_prompt: bool) -> Resu
         };
         due = next;
     }
+    Ok(())
+}
+
+fn check_conversation(messages: &[Message], add_generation_prompt: bool) -> Result<(), TemplateError> {
+    check_turns(messages)?;
     match messages.last() {
         None | Some(Message { role: Role::System, .. }) => Err(TemplateError::NoMessages),
         Some(Message { role: Role::Assistant, .. }) if add_generation_prompt => {
