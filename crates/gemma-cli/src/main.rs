@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod devices;
 mod failure;
+mod input;
 mod model;
 mod output;
 mod settings;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,6 +13,7 @@ use gemma_text::{Mirostat, SamplerConfig};
 use serde::Deserialize;
 
 use crate::args::{SamplingArgs, SetupArgs};
+use crate::input;
 
 /// Largest configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -127,11 +127,7 @@ fn config_file() -> Result<ConfigFile> {
         }
         opened => opened.with_context(|| name.clone())?,
     };
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).with_context(|| name.clone())?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        bail!("{name}: larger than {MAX_FILE_BYTES} bytes, so not a configuration")
-    }
+    let text = input::read_text(file, &name, MAX_FILE_BYTES)?;
     toml::from_str(&text).with_context(|| name)
 }
 

@@ -182,7 +182,7 @@ pub enum Op {
     Attention {
         /// Sizes.
         heads: Heads,
-        /// Layer of the cache that is read.
+        /// Layer of the cache that is read, after the plan has written the run's keys and values to it.
         cache_layer: usize,
         /// `[T, query · dim]`.
         query: BufferId,

@@ -4,6 +4,7 @@
 //! [`Weights`] that see the file in place; [`plan`] turns them into operations. Nothing here computes with weights or
 //! knows a device.
 
+pub mod bounded;
 pub mod checkpoint;
 pub mod config;
 pub mod plan;

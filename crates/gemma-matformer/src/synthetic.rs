@@ -9,6 +9,7 @@ use std::num::NonZero;
 use std::path::Path;
 
 use gemma_hal::block::BlockQ6K;
+use gemma_hal::random::SplitMix64;
 use gemma_hal::{DType, Storage, Weight};
 use half::{bf16, f16};
 use memmap2::{MmapMut, MmapOptions};
@@ -89,7 +90,7 @@ fn fill(bytes: &mut [u8], row_bytes: usize, filling: Filling, seed: u64) {
             let mut work = move || {
                 for (row, out) in part.chunks_exact_mut(row_bytes).enumerate() {
                     let row = (index * share + row) as u64;
-                    filling.fill_row(out, &mut Random(seed ^ row.wrapping_mul(0xD134_2543_DE82_EF95)));
+                    filling.fill_row(out, &mut Random::of_row(seed, row));
                 }
             };
             if threads == 1 {
@@ -106,7 +107,7 @@ impl Filling {
         if self.positive {
             for value in row.as_chunks_mut().0 {
                 // 0.5 to 1.5
-                *value = ((random.next() >> 40) as f32 / (1 << 24) as f32 + 0.5).to_le_bytes();
+                *value = (random.0.next_unit() + 0.5).to_le_bytes();
             }
             return;
         }
@@ -149,16 +150,12 @@ const fn quads(word: u16) -> u64 {
     pairs(word as u32 | (word as u32) << 16)
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
+/// Values of one row.
+struct Random(SplitMix64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+    fn of_row(seed: u64, row: u64) -> Self {
+        Self(SplitMix64::new(seed ^ row.wrapping_mul(0xD134_2543_DE82_EF95)))
     }
 
     /// Random bits where `mask` is set, those of `fixed` elsewhere: floats of a fixed exponent.
@@ -166,9 +163,9 @@ impl Random {
         let fixed = fixed & !mask;
         let (words, rest) = out.as_chunks_mut::<8>();
         for word in words {
-            *word = ((self.next() & mask) | fixed).to_le_bytes();
+            *word = ((self.0.next_bits() & mask) | fixed).to_le_bytes();
         }
-        let last = ((self.next() & mask) | fixed).to_le_bytes();
+        let last = ((self.0.next_bits() & mask) | fixed).to_le_bytes();
         rest.copy_from_slice(&last[..rest.len()]);
     }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use gemma_hal::{Cost, Plan, Weight};
 use gemma_matformer::LayerKind;
 use gemma_matformer::checkpoint::SkipReason;
-use gemma_orchestrator::{Engine, Model, Phase, Session};
+use gemma_orchestrator::{Engine, Model, Phase};
 use serde::Serialize;
 
 use crate::args::InfoArgs;
@@ -144,7 +144,7 @@ fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Result<Re
         weight_types,
         skipped: skipped(model),
         context: engine.options().context,
-        cache_bytes: Session::new(engine)?.cache_bytes(),
+        cache_bytes: engine.cache_bytes(),
         device: engine.device().id.clone(),
         phases,
     })

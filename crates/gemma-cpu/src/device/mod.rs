@@ -117,9 +117,13 @@ impl Device for CpuDevice {
 
     fn prepare(&self, plan: Arc<Plan>) -> Result<Box<dyn Executable>, DeviceError> {
         self.supports(&plan)?;
-        let rotary = RotaryTables::of(&plan);
         let scratch = streams::scratch_len(&plan);
-        let bytes = plan.arena().bytes() + (rotary.len() + scratch) as u64 * 4;
+        let kept = kept_as_vectors(&plan);
+        let vectors = kept.iter().zip(plan.weights()).filter(|(kept, _)| **kept);
+        let vectors: u64 = vectors.map(|(_, named)| named.weight.values()).sum();
+        let values = (rotary::table_values(&plan) + scratch) as u64 + vectors;
+        // Before anything is made: what does not fit must not be asked of the system.
+        let bytes = plan.arena().bytes().saturating_add(values.saturating_mul(4));
         let reservation = self.budget.reserve("activations", bytes)?;
         let head_dim = plan.steps().iter().filter_map(|step| match &step.op {
             Op::Attention { heads, .. } => Some(heads.dim),
@@ -128,8 +132,8 @@ impl Device for CpuDevice {
         simd::reserve_scratch(&self.pool, head_dim.max().unwrap_or(0));
         Ok(Box::new(CpuExecutable {
             memory: Memory::of(&plan),
-            vectors: decode_vectors(&plan),
-            rotary,
+            vectors: decode_vectors(&plan, &kept),
+            rotary: RotaryTables::of(&plan),
             scratch: vec![0.0; scratch],
             pool: Arc::clone(&self.pool),
             isa: self.isa,
@@ -182,8 +186,8 @@ struct Run<'a> {
     start: usize,
 }
 
-/// Norms, routers and AltUp coefficients as f32, by weight; nothing for the matrices that are read in place.
-fn decode_vectors(plan: &Plan) -> Vec<Vec<f32>> {
+/// Which weights a run reads as f32 values: norms, routers and AltUp coefficients; matrices are read in place.
+fn kept_as_vectors(plan: &Plan) -> Vec<bool> {
     let mut small = vec![false; plan.weights().len()];
     for step in plan.steps() {
         let mut mark = |id: WeightId| small[id.index()] = true;
@@ -203,15 +207,20 @@ fn decode_vectors(plan: &Plan) -> Vec<Vec<f32>> {
             _ => {}
         }
     }
-    let decode = |(named, small): (&gemma_hal::NamedWeight, bool)| {
+    small
+}
+
+/// The kept weights as f32, by weight; nothing for the others.
+fn decode_vectors(plan: &Plan, kept: &[bool]) -> Vec<Vec<f32>> {
+    let decode = |(named, kept): (&gemma_hal::NamedWeight, &bool)| {
         let weight = &named.weight;
-        let mut values = vec![0.0; if small { weight.rows() * weight.columns() } else { 0 }];
+        let mut values = vec![0.0; if *kept { weight.rows() * weight.columns() } else { 0 }];
         for (row, out) in values.chunks_exact_mut(weight.columns().max(1)).enumerate() {
             gemma_hal::block::dequantise_row(weight.dtype(), weight.row(row), out);
         }
         values
     };
-    plan.weights().iter().zip(small).map(decode).collect()
+    plan.weights().iter().zip(kept).map(decode).collect()
 }
 
 impl Executable for CpuExecutable {

@@ -19,24 +19,33 @@ struct Table {
     values: Vec<f32>,
 }
 
+/// Values in all tables of `plan`, known before any is made.
+pub(super) fn table_values(plan: &Plan) -> usize {
+    bases(plan).into_iter().map(|(_, dim)| plan.max_tokens() * dim + dim / 2).sum()
+}
+
+/// Each base and head size that the plan uses, once.
+fn bases(plan: &Plan) -> Vec<(f32, usize)> {
+    let mut bases = Vec::new();
+    for step in plan.steps() {
+        if let Op::Rotary { heads, theta, .. } = &step.op
+            && !bases.contains(&(*theta, heads.dim))
+        {
+            bases.push((*theta, heads.dim));
+        }
+    }
+    bases
+}
+
 impl RotaryTables {
     pub(super) fn of(plan: &Plan) -> Self {
-        let mut tables: Vec<Table> = Vec::new();
-        for step in plan.steps() {
-            let Op::Rotary { heads, theta, .. } = &step.op else { continue };
-            let dim = heads.dim;
-            if !tables.iter().any(|table| table.theta == *theta && table.dim == dim) {
-                let frequencies = (0..dim / 2).map(|i| op::rotary_frequency(*theta, i, dim)).collect();
-                let values = vec![0.0; plan.max_tokens() * dim];
-                tables.push(Table { theta: *theta, dim, frequencies, values });
-            }
-        }
-        Self { tables }
-    }
-
-    /// Values in all tables.
-    pub(super) fn len(&self) -> usize {
-        self.tables.iter().map(|table| table.values.len() + table.frequencies.len()).sum()
+        let table = |(theta, dim)| Table {
+            theta,
+            dim,
+            frequencies: (0..dim / 2).map(|i| op::rotary_frequency(theta, i, dim)).collect(),
+            values: vec![0.0; plan.max_tokens() * dim],
+        };
+        Self { tables: bases(plan).into_iter().map(table).collect() }
     }
 
     /// Computes the angles of `count` positions from `start` on, as products in f32 like transformers.

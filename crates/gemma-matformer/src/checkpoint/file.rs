@@ -3,7 +3,7 @@
 //! A weight file is mapped, never read: pages come in when a kernel touches them. This is the one place that maps.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use gemma_hal::{Storage, Weight};
 use memmap2::{Mmap, MmapOptions};
 
 use super::CheckpointError;
+use crate::bounded;
 
 /// Largest tokenizer.json or index that is read, in bytes.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
@@ -87,11 +88,9 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointEr
     if bytes > limit {
         return Err(too_large(bytes));
     }
-    let mut text = Vec::new();
-    file.take(limit + 1).read_to_end(&mut text).map_err(|error| io_error(path, error))?;
-    if text.len() as u64 > limit {
-        return Err(too_large(text.len() as u64));
-    }
+    // The file may have grown since, or may not have told its length.
+    let text = bounded::read(file, limit).map_err(|error| io_error(path, error))?;
+    let text = text.ok_or_else(|| too_large(limit.saturating_add(1)))?;
     if text.starts_with(LFS_POINTER) {
         return Err(CheckpointError::LfsPointer(path.to_owned()));
     }
