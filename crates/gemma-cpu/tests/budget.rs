@@ -21,8 +21,8 @@ fn plan(max_tokens: usize) -> Arc<Plan> {
     let query = plan.buffer("query", Rows::Tokens, DIM);
     plan.push(None, Op::Embed { table, scale: 1.0, output: query });
     let heads = Heads { query: 1, key_value: 1, dim: DIM };
-    let query = Some(RotaryQuery { query, norm });
-    plan.push(None, Op::Rotary { heads, theta: 1e4, cache_layer: 0, query, key_value: None });
+    let query = Some(RotaryQuery { query, norm, scale: 1.0 });
+    plan.push(None, Op::Rotary { heads, theta: 1e4, stretch: 1.0, cache_layer: 0, query, key_value: None });
     Arc::new(plan.finish(None).unwrap())
 }
 

@@ -8,6 +8,7 @@ mod attention;
 mod embed;
 mod feed_forward;
 mod memory;
+mod norm;
 mod rotary;
 mod streams;
 
@@ -192,7 +193,11 @@ fn kept_as_vectors(plan: &Plan) -> Vec<bool> {
     for step in plan.steps() {
         let mut mark = |id: WeightId| small[id.index()] = true;
         match &step.op {
-            Op::AltUpPredict { .. } | Op::AltUpCorrect { .. } | Op::AttentionResidual { .. } => {
+            Op::AltUpPredict { .. }
+            | Op::AltUpCorrect { .. }
+            | Op::AttentionResidual { .. }
+            | Op::RmsNorm { .. }
+            | Op::AddNorm { .. } => {
                 step.op.weights(&mut mark);
             }
             Op::Rotary { query, key_value, .. } => {
@@ -281,6 +286,8 @@ impl<'a> Run<'a> {
             Op::AltUpPredict { .. } => self.altup_predict(&step.op),
             Op::AltUpCorrect { .. } => self.altup_correct(&step.op),
             Op::AltUpMerge { .. } => self.altup_merge(&step.op),
+            Op::RmsNorm { .. } => self.rms_norm(&step.op),
+            Op::AddNorm { .. } => self.add_norm(&step.op),
             Op::Linear { .. } => self.linear(&step.op),
             Op::Rotary { .. } => self.rotary(&step.op),
             Op::Attention { .. } => self.attention(&step.op),

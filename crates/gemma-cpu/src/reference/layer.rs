@@ -85,6 +85,17 @@ impl Run<'_> {
                 Op::FeedForward { .. } => self.feed_forward(op, r),
                 Op::PerLayerInput { .. } => self.per_layer_input(op, r),
                 Op::AltUpMerge { .. } => self.merge(op, r),
+                Op::RmsNorm { input, norm, output } => {
+                    let out = self.norm(self.activations.row(*input, r), *norm);
+                    self.activations.row_mut(*output, r).copy_from_slice(&out);
+                }
+                Op::AddNorm { input, post_norm, residual, next_norm, normed } => {
+                    let branch = self.norm(self.activations.row(*input, r), *post_norm);
+                    let stream = self.activations.row_mut(*residual, r);
+                    stream.iter_mut().zip(branch).for_each(|(stream, branch)| *stream += branch);
+                    let out = self.norm(self.activations.row(*residual, r), *next_norm);
+                    self.activations.row_mut(*normed, r).copy_from_slice(&out);
+                }
                 Op::Linear { input, parts } => {
                     for part in parts {
                         let out =
@@ -95,7 +106,10 @@ impl Run<'_> {
                 Op::Unembed { input, table, softcap, output } => {
                     let logits = math::product(self.plan.weight(*table), self.activations.row(*input, r));
                     let out = self.activations.row_mut(*output, r);
-                    out.iter_mut().zip(logits).for_each(|(out, x)| *out = softcap * (x / softcap).tanh());
+                    out.copy_from_slice(&logits);
+                    if let Some(cap) = softcap {
+                        out.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+                    }
                 }
                 _ => unreachable!("the caller has sorted the operations"),
             }
