@@ -152,6 +152,8 @@ fn times<const N: usize>(a: &[f32; N], b: &[f32; N]) -> [f32; N] {
     std::array::from_fn(|i| a[i] * b[i])
 }
 
+/// Not inlined: side by side, the compiler turns several of these sums into shuffles of single values.
+#[inline(never)]
 fn dot<const N: usize>(a: &[f32; N], b: &[f32; N]) -> f32 {
     let mut lanes = [0.0; LANES];
     for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
@@ -162,6 +164,8 @@ fn dot<const N: usize>(a: &[f32; N], b: &[f32; N]) -> f32 {
     total(lanes)
 }
 
+/// Not inlined, as [`dot`].
+#[inline(never)]
 fn sum<const N: usize>(values: &[f32; N]) -> f32 {
     let mut lanes = [0.0; LANES];
     for values in values.as_chunks::<LANES>().0 {
