@@ -46,9 +46,9 @@ pub fn quantise_row_weighted(dtype: DType, values: &[f32], importance: Option<&[
         assert_eq!(importance.len(), values.len(), "a weight for each value");
     }
     match (dtype, importance) {
-        (DType::F32, _) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        (DType::F16, _) => values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
-        (DType::BF16, _) => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
+        (DType::F32, _) => encode_plain(values, f32::to_le_bytes),
+        (DType::F16, _) => encode_plain(values, |value| f16::from_f32(value).to_le_bytes()),
+        (DType::BF16, _) => encode_plain(values, |value| bf16::from_f32(value).to_le_bytes()),
         (DType::Q8_0, None) => encode(values, BlockQ8_0::quantise),
         (DType::Q5_0, None) => encode(values, BlockQ5_0::quantise),
         (DType::Q4_1, None) => encode(values, BlockQ4_1::quantise),
@@ -61,6 +61,14 @@ pub fn quantise_row_weighted(dtype: DType, values: &[f32], importance: Option<&[
         (DType::Q5K, weights) => encode_weighted(values, weights, groups::q5_k),
         (DType::Q4K, weights) => encode_weighted(values, weights, groups::q4_k),
     }
+}
+
+fn encode_plain<const N: usize>(values: &[f32], bytes_of: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() * N];
+    for (bytes, value) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(values) {
+        *bytes = bytes_of(*value);
+    }
+    bytes
 }
 
 fn encode<B: Pod, const N: usize>(values: &[f32], quantise: impl Fn(&[f32; N]) -> B) -> Vec<u8> {

@@ -30,6 +30,7 @@ pub(super) struct Levels {
 
 impl Levels {
     /// The nearest quant, ties to even.
+    #[inline(always)]
     pub(super) fn nearest(self, value: f32) -> f32 {
         // Adding and taking away 1.5 · 2^23 leaves no room for a fraction; enough for magnitudes below 2^22.
         const SHIFT: f32 = 12_582_912.0;
@@ -126,17 +127,22 @@ impl<const N: usize> Group<'_, N> {
     /// Weighted squared error of `step · quant + minimum`, with the nearest quants.
     pub(super) fn error(self, step: f32, minimum: f32, levels: Levels) -> f32 {
         let inverse = inverse(step);
-        let rest = self.values.map(|value| {
+        let mut rest = [0.0; N];
+        for (rest, value) in rest.iter_mut().zip(self.values) {
             let quant = levels.nearest((value - minimum) * inverse);
-            value - (step * quant + minimum)
-        });
+            *rest = value - (step * quant + minimum);
+        }
         dot(&times(self.weights, &rest), &rest)
     }
 
     /// Sums with the nearest quants to `y · inverse + offset`.
     pub(super) fn products(self, base: f32, inverse: f32, offset: f32, levels: Levels) -> Products {
-        let y = self.values.map(|value| value - base);
-        let quants = y.map(|y| levels.nearest(y * inverse + offset));
+        // Loops and no `map`, which is not inlined here and calls for each value.
+        let (mut y, mut quants) = ([0.0; N], [0.0; N]);
+        for (i, value) in self.values.iter().enumerate() {
+            y[i] = value - base;
+            quants[i] = levels.nearest(y[i] * inverse + offset);
+        }
         let weighted = times(self.weights, &quants);
         Products { q: sum(&weighted), qq: dot(&weighted, &quants), yq: dot(&weighted, &y) }
     }
@@ -149,7 +155,11 @@ impl<const N: usize> Group<'_, N> {
 }
 
 fn times<const N: usize>(a: &[f32; N], b: &[f32; N]) -> [f32; N] {
-    std::array::from_fn(|i| a[i] * b[i])
+    let mut products = [0.0; N];
+    for i in 0..N {
+        products[i] = a[i] * b[i];
+    }
+    products
 }
 
 /// Not inlined: side by side, the compiler turns several of these sums into shuffles of single values.
