@@ -12,7 +12,7 @@ use half::{bf16, f16};
 
 use crate::DType;
 
-pub use quantise::quantise_row;
+pub use quantise::{quantise_row, quantise_row_weighted};
 pub use small::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ8_0};
 pub use super_block::{BlockQ4K, BlockQ5K, BlockQ6K, GROUPS, SMALL_GROUPS};
 

@@ -136,8 +136,9 @@ impl GgufWriter {
 }
 
 /// Writes a model. `dtype` chooses the type of each matrix by its canonical name; a matrix whose rows do not end on a
-/// block of that type keeps its own, and norms and coefficients are always f32. `further` entries, such as the
-/// tokenizer's, follow those of the configuration; an entry that the configuration has made already is left out.
+/// block of that type keeps its own (F16 where they do not end on a block of that either), and norms and coefficients
+/// are always f32. `further` entries, such as the tokenizer's, follow those of the configuration; an entry that the
+/// configuration has made already is left out.
 ///
 /// # Errors
 /// Those of `out`.
@@ -197,8 +198,9 @@ fn contents<'a>(config: &Config, weights: &'a Weights, dtype: &dyn Fn(&str) -> D
             columns: blocks.filter(|_| canonical == names::PLE_TABLE.canonical),
         };
         let wanted = if names::is_small(canonical) { DType::F32 } else { dtype(canonical) };
-        let fits = content.width().is_multiple_of(wanted.block_len());
-        contents.push(Content { dtype: if fits { wanted } else { weight.dtype() }, ..content });
+        let fits = |dtype: &DType| content.width().is_multiple_of(dtype.block_len());
+        let dtype = [wanted, weight.dtype()].into_iter().find(fits).unwrap_or(DType::F16);
+        contents.push(Content { dtype, ..content });
     });
     contents
 }
