@@ -23,7 +23,7 @@ struct Check {
 
 /// Runs the verb.
 pub(crate) fn validate(args: ValidateArgs) -> Result<(), Failure> {
-    let setup = settings::setup(args.setup)?;
+    let setup = settings::model(args.setup)?;
     let name = setup.model.as_ref().map_or_else(|| "built-in".to_owned(), |path| path.display().to_string());
     let mut checks = Vec::new();
     let mut check = |what, result: Result<(), String>| checks.push(Check { what, problem: result.err() });
