@@ -153,7 +153,7 @@ fn a_fault_in_another_place_fails_there_and_leaves_runs_alone() {
         let device = FaultDevice::at(place, Box::new(null()), fault);
         let mut bench = Bench::new(&device);
         let plan = plan();
-        let mut call = |which| match which {
+        let call = |which| match which {
             Place::Prepare => device.prepare(Arc::clone(&plan)).map(|_| ()),
             _ => device.create_cache(plan.cache(), 16, 8).map(|_| ()),
         };
