@@ -14,7 +14,7 @@ fn plan(max_tokens: usize) -> Arc<Plan> {
     let cache = CacheLayout { layers: Vec::new(), dtype: DType::F16 };
     let mut plan = PlanBuilder::new("rotation", max_tokens, Outputs::None, 1e-6, cache);
     let storage = Storage::new("zeros", vec![0_u8; 16 * DIM]);
-    let mut weight = |plan: &mut PlanBuilder, rows| {
+    let weight = |plan: &mut PlanBuilder, rows| {
         plan.weight("zeros", Weight::new(storage.clone(), 0, rows, DIM, DType::BF16).unwrap())
     };
     let (table, norm) = (weight(&mut plan, 8), weight(&mut plan, 1));
