@@ -89,27 +89,6 @@ fn a_model_returns_as_it_was_written() {
     }
 }
 
-/// Rows 36 to 39 of the table are padding when the file says that 36 are used.
-#[test]
-fn padding_of_the_ple_table_is_looked_at_when_asked_for() {
-    let mut bytes = tiny_gguf(DType::F32, &[]);
-    let key = b"gemma3n.vocab_size_per_layer_input";
-    let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
-    // Behind the key its type, u32, and the value.
-    let value = at + key.len() + 4;
-    assert_eq!(bytes[value..value + 4], 40_u32.to_le_bytes());
-    bytes[value..value + 4].copy_from_slice(&36_u32.to_le_bytes());
-    let table = open(&bytes).unwrap().tensor("embed_tokens_per_layer.weight").unwrap().clone();
-    assert_eq!(table.rows(), 36);
-    open(&bytes).unwrap().check_unused().unwrap();
-    let row = table.offset() + 38 * table.row_stride();
-    bytes[row..row + 4].copy_from_slice(&f32::NAN.to_le_bytes());
-    let checkpoint = open(&bytes).unwrap();
-    checkpoint.weights().unwrap().check_finite().unwrap();
-    let error = checkpoint.check_unused().unwrap_err().to_string();
-    assert!(error.contains("embed_tokens_per_layer.weight: row 38 holds NaN"), "{error}");
-}
-
 #[test]
 fn matrices_whose_rows_end_inside_a_block_keep_their_type() {
     let config = Config { ple_width: 24, laurel_rank: 20, ..tiny() };

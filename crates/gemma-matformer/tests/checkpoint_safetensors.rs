@@ -73,35 +73,6 @@ fn every_prefix_opens_and_the_rest_is_reported() {
 }
 
 #[test]
-fn what_is_not_used_is_looked_at_when_asked_for() {
-    let two =
-        |second: f32| [1.0_f32, second].iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    let tower = "model.vision_tower.stem.weight";
-    for (dtype, shape, value, found) in [
-        (Dtype::F32, vec![2, 1], 1.0, None),
-        (Dtype::F32, vec![2, 1], f32::NAN, Some("row 1 holds NaN")),
-        (Dtype::F32, vec![2], f32::INFINITY, Some("row 0 holds inf")),
-        // Of a type that is not read there is no value to look at.
-        (Dtype::I64, vec![1], f32::NAN, None),
-    ] {
-        let folder = TempDir::new().unwrap();
-        let mut all = entries(&tiny_weights(DType::BF16), "model.");
-        all.push((tower.to_owned(), dtype, shape, two(value)));
-        write_folder(folder.path(), &all);
-        let (checkpoint, weights) = load(folder.path()).unwrap();
-        weights.check_finite().unwrap();
-        let error = checkpoint.check_unused().err().map(|error| error.to_string());
-        match found {
-            None => assert_eq!(error, None),
-            Some(found) => {
-                let error = error.unwrap();
-                assert!(error.contains(&format!("model.safetensors: {tower}: {found}")), "{error}");
-            }
-        }
-    }
-}
-
-#[test]
 fn matrices_are_used_in_place_and_norms_as_f32() {
     let folder = folder();
     let (checkpoint, weights) = load(folder.path()).unwrap();
