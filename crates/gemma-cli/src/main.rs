@@ -15,7 +15,6 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Verb};
@@ -23,7 +22,7 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     forget_empty_variables();
-    let cli = Cli::parse();
+    let cli = Cli::from_command_line();
     start_logging();
     signals::install();
     match dispatch(cli) {

@@ -302,13 +302,18 @@ impl AsRef<[u8]> for F32Bytes {
 }
 
 fn check_finite(name: &str, weight: &Weight) -> Result<(), CheckpointError> {
-    for row in 0..weight.rows() {
-        if let Some(value) = not_finite(weight.dtype(), weight.row(row)) {
+    match first_not_finite(weight) {
+        Some((row, value)) => {
             let (file, tensor) = (weight.storage().name().to_owned(), name.to_owned());
-            return Err(CheckpointError::NotFinite { file, tensor, row, value });
+            Err(CheckpointError::NotFinite { file, tensor, row, value })
         }
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The first NaN or infinite value, or scale, and its row.
+pub(crate) fn first_not_finite(weight: &Weight) -> Option<(usize, f32)> {
+    (0..weight.rows()).find_map(|row| Some((row, not_finite(weight.dtype(), weight.row(row))?)))
 }
 
 /// The first NaN or infinite value, or scale, of a stored row.

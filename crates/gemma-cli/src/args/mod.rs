@@ -1,5 +1,6 @@
 //! What can be typed: verbs, flags, their help. Parsing only; [`crate::settings`] decides what holds in the end.
 
+mod environment;
 #[cfg(test)]
 mod reference;
 mod sampling;
@@ -7,7 +8,8 @@ mod setup;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use setup::SetupArgs;
@@ -24,6 +26,19 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+impl Cli {
+    /// What the command line says; shows help or an error and ends the program where that is asked for or due.
+    pub(crate) fn from_command_line() -> Self {
+        let matches = environment::flags_only(Self::command()).try_get_matches();
+        match matches.and_then(|matches| Self::from_arg_matches(&matches)) {
+            Ok(cli) => cli,
+            // Help shows the variables too.
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => Self::parse(),
+            Err(error) => error.exit(),
+        }
+    }
 }
 
 /// The verbs.

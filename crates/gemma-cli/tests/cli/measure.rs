@@ -78,6 +78,13 @@ fn info_adds_up() {
     assert_eq!(types.sum::<u64>(), report["weight_bytes"].as_u64().unwrap());
 }
 
+/// Nobody asked to run anything.
+#[test]
+fn info_tells_the_size_of_a_cache_that_does_not_fit() {
+    let report = run(&["info", "--json", "--memory", "1"]).json();
+    assert!(report["cache_bytes"].as_u64().unwrap() > 1 << 20, "{report}");
+}
+
 #[test]
 fn info_of_a_slice_is_smaller() {
     let whole = run(&["info", "--json"]).json();

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use gemma_hal::Weight;
 
+use crate::weights::first_not_finite;
 use crate::{Config, Weights};
 
 pub use error::CheckpointError;
@@ -34,6 +35,7 @@ pub struct Checkpoint {
     config: Config,
     tensors: BTreeMap<String, Weight>,
     skipped: Vec<Skipped>,
+    unused: Vec<Unused>,
     tokenizer: Option<TokenizerSource>,
     files: Vec<MappedFile>,
     name: String,
@@ -118,6 +120,17 @@ impl Checkpoint {
         &self.skipped
     }
 
+    /// Looks at what the text model does not use, as [`Weights::check_finite`] does at what it uses: tensors that are left
+    /// out, and the rows that a converter put behind the PLE table. Of tensors of types that are not read only the
+    /// place in the file is known to be sound, since opening has checked it.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NotFinite`] for the first NaN or infinite value, [`CheckpointError::Tensor`] for a tensor
+    /// that does not lie in its file as it should.
+    pub fn check_unused(&self) -> Result<(), CheckpointError> {
+        self.unused.iter().try_for_each(|unused| unused.check(&self.name))
+    }
+
     /// Where the tokenizer is, when there is one.
     pub fn tokenizer(&self) -> Option<&TokenizerSource> {
         self.tokenizer.as_ref()
@@ -143,6 +156,34 @@ impl Checkpoint {
     /// and coefficients.
     pub fn weights(&self) -> Result<Weights, CheckpointError> {
         Weights::load(self)
+    }
+}
+
+/// What lies in the files and is not used.
+#[derive(Debug)]
+pub(crate) struct Unused {
+    name: String,
+    /// Row of the file's tensor that the weight begins with.
+    first_row: usize,
+    weight: Result<Weight, Unusable>,
+}
+
+impl Unused {
+    fn check(&self, file: &str) -> Result<(), CheckpointError> {
+        let tensor = self.name.clone();
+        match &self.weight {
+            Ok(weight) => match first_not_finite(weight) {
+                Some((row, value)) => {
+                    let (file, row) = (weight.storage().name().to_owned(), self.first_row + row);
+                    Err(CheckpointError::NotFinite { file, tensor, row, value })
+                }
+                None => Ok(()),
+            },
+            Err(Unusable::Type(_)) => Ok(()),
+            Err(Unusable::Place(problem)) => {
+                Err(CheckpointError::Tensor { file: file.to_owned(), tensor, problem: problem.clone() })
+            }
+        }
     }
 }
 

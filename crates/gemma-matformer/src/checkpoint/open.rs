@@ -11,7 +11,8 @@ use super::file::{MappedFile, io_error, read_text};
 use super::gguf::{self, Gguf};
 use super::tensors::{ALTUP_PROJECTIONS, ALTUP_UNEMBED, EMBED, KV, LAYER, MODEL, PLE_TABLE, in_stack};
 use super::{
-    Checkpoint, CheckpointError, FoundTensor, SkipReason, Skipped, TokenizerSource, Unusable, safetensors,
+    Checkpoint, CheckpointError, FoundTensor, SkipReason, Skipped, TokenizerSource, Unusable, Unused,
+    safetensors,
 };
 use crate::Config;
 use crate::config::{Fields, MAX_CONFIG_BYTES};
@@ -62,14 +63,20 @@ fn open_gguf(storage: &Storage, files: Vec<MappedFile>) -> Result<Checkpoint, Ch
     let tokenizer = gguf.vocabulary()?.map(|vocabulary| TokenizerSource::Gguf(Box::new(vocabulary)));
     let mut found = gguf.found();
     // llama.cpp pads the PLE table with rows of zeros, which the model must not use.
+    let mut padding = Vec::new();
     for tensor in found.iter_mut().filter(|tensor| tensor.name == PLE_TABLE.canonical) {
-        if let Some(table) =
-            tensor.weight.as_ref().ok().and_then(|w| w.rows_view(0, config.ple_vocabulary).ok())
+        let Ok(whole) = &tensor.weight else { continue };
+        let (used, rows) = (config.ple_vocabulary, whole.rows());
+        if let (Ok(table), Ok(rest)) =
+            (whole.rows_view(0, used), whole.rows_view(used, rows.saturating_sub(used)))
         {
+            padding.push(Unused { name: tensor.name.clone(), first_row: used, weight: Ok(rest) });
             tensor.weight = Ok(table);
         }
     }
-    assemble(config, tokenizer, found, storage.name(), files)
+    let mut checkpoint = assemble(config, tokenizer, found, storage.name(), files)?;
+    checkpoint.unused.append(&mut padding);
+    Ok(checkpoint)
 }
 
 /// The file that stands for the model in a folder.
@@ -184,7 +191,7 @@ fn assemble(
         .into_iter()
         .find(|prefix| found.iter().any(|t| t.name.strip_prefix(prefix) == Some(EMBED.canonical)))
         .unwrap_or("");
-    let (mut tensors, mut skipped) = (BTreeMap::new(), Vec::new());
+    let (mut tensors, mut skipped, mut unused) = (BTreeMap::new(), Vec::new(), Vec::new());
     for tensor in found {
         match tensor
             .name
@@ -202,7 +209,8 @@ fn assemble(
             }
             Err(reason) => {
                 let reason = if reason == SkipReason::Unknown { outside(&tensor.name) } else { reason };
-                skipped.push(Skipped { name: tensor.name, bytes: tensor.bytes, reason });
+                skipped.push(Skipped { name: tensor.name.clone(), bytes: tensor.bytes, reason });
+                unused.push(Unused { name: tensor.name, first_row: 0, weight: tensor.weight });
             }
         }
     }
@@ -212,7 +220,7 @@ fn assemble(
             file.advise_random(table);
         }
     }
-    Ok(Checkpoint { config, tensors, skipped, tokenizer, files, name: name.to_owned() })
+    Ok(Checkpoint { config, tensors, skipped, unused, tokenizer, files, name: name.to_owned() })
 }
 
 /// Whether the text model uses the tensor of this canonical name, or why not.
