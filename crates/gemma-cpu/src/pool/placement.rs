@@ -47,6 +47,7 @@ fn choose(processors: &[Processor], threads: usize, caller: Option<usize>) -> Ve
 
 /// The processor that this thread is on.
 #[cfg(target_os = "linux")]
+#[allow(clippy::unnecessary_wraps, reason = "other systems do not tell")]
 fn current() -> Option<usize> {
     Some(rustix::thread::sched_getcpu())
 }
