@@ -23,7 +23,7 @@ pub(super) struct Profile {
     pub(super) depth: usize,
     /// Median time of a whole step.
     pub(super) step_ms: f64,
-    /// Part of it that is spent outside of operations.
+    /// Part of it that is spent outside of operations: the median of what each step leaves.
     pub(super) other_fraction: f64,
     /// Most time first.
     pub(super) operations: Vec<Operation>,
@@ -61,19 +61,23 @@ pub(super) fn decode(
     if !before.is_empty() {
         session.extend(engine, before, &Deadline::never())?;
     }
-    let mut whole = Vec::new();
+    let (mut whole, mut outside) = (Vec::new(), Vec::new());
     for id in timed {
+        watch.inside = 0.0;
         let begin = Instant::now();
         session.watch(engine, Phase::Decode, &[*id], &mut watch)?;
-        whole.push(begin.elapsed().as_secs_f64());
+        let seconds = begin.elapsed().as_secs_f64();
+        whole.push(seconds);
+        outside.push(seconds - watch.inside);
     }
-    Ok(profile(&plan, &watch.medians(), median(&mut whole), timed.len(), depth))
+    let (whole, outside) = (median(&mut whole), median(&mut outside));
+    let operations = operations(&plan, &watch.medians(), depth + timed.len() / 2);
+    let other_fraction = part(outside, whole);
+    Ok(Profile { steps: timed.len(), depth, step_ms: whole * 1e3, other_fraction, operations })
 }
 
-/// Sums `seconds`, one for each step of `plan`, by kind.
-fn profile(plan: &Plan, seconds: &[f64], whole: f64, steps: usize, depth: usize) -> Profile {
-    // Half of the timed steps stand before this position, half behind it.
-    let start = depth + steps / 2;
+/// Sums `seconds`, one for each step of `plan`, by kind; bytes are those of a token at position `start`.
+fn operations(plan: &Plan, seconds: &[f64], start: usize) -> Vec<Operation> {
     let mut kinds: BTreeMap<String, (usize, f64, Work)> = BTreeMap::new();
     for (step, seconds) in plan.steps().iter().zip(seconds) {
         let kind = kinds.entry(kind(plan, &step.op)).or_default();
@@ -81,7 +85,6 @@ fn profile(plan: &Plan, seconds: &[f64], whole: f64, steps: usize, depth: usize)
     }
     let time: f64 = seconds.iter().sum();
     let bytes = plan.cost(1, start).bytes() as f64;
-    let part = |value: f64, all: f64| if all > 0.0 { value / all } else { 0.0 };
     let mut operations: Vec<Operation> = kinds
         .into_iter()
         .map(|(operation, (count, seconds, work))| {
@@ -98,8 +101,11 @@ fn profile(plan: &Plan, seconds: &[f64], whole: f64, steps: usize, depth: usize)
         })
         .collect();
     operations.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    let other_fraction = part(whole - time, whole).max(0.0);
-    Profile { steps, depth, step_ms: whole * 1e3, other_fraction, operations }
+    operations
+}
+
+fn part(value: f64, all: f64) -> f64 {
+    if all > 0.0 { value / all } else { 0.0 }
 }
 
 /// What operations are summed under: alike work in all layers, apart from work of another kind.
@@ -127,11 +133,13 @@ fn kind(plan: &Plan, op: &Op) -> String {
 struct Watch {
     begin: Instant,
     seconds: Vec<Vec<f64>>,
+    /// Sum over the steps of the current repetition.
+    inside: f64,
 }
 
 impl Watch {
     fn new(steps: usize) -> Self {
-        Self { begin: Instant::now(), seconds: vec![Vec::new(); steps] }
+        Self { begin: Instant::now(), seconds: vec![Vec::new(); steps], inside: 0.0 }
     }
 
     fn medians(mut self) -> Vec<f64> {
@@ -148,5 +156,6 @@ impl Probe for Watch {
     fn after(&mut self, index: usize, _step: &Step, _read: &dyn Fn(BufferId) -> Vec<f32>) {
         let seconds = self.begin.elapsed().as_secs_f64();
         self.seconds[index].push(seconds);
+        self.inside += seconds;
     }
 }
