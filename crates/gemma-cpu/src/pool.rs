@@ -79,8 +79,8 @@ impl PoolOptions {
         Self { threads, pin: false, patience: Patience::Long }
     }
 
-    /// What suits this machine now: pinned unless [`PIN_VARIABLE`] says `off`; patient unless it runs on a battery or
-    /// has fewer processors than `threads`.
+    /// What suits this machine now: pinned as [`PIN_VARIABLE`] says, or where processors share cores; patient unless
+    /// it runs on a battery or has fewer processors than `threads`.
     ///
     /// # Errors
     /// [`PoolError::Variable`] when the variable says neither `on` nor `off`.

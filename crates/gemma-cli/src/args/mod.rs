@@ -52,7 +52,7 @@ pub(crate) enum Verb {
     Info(InfoArgs),
     /// Show what this machine offers, what is missing and the command that mends it
     Doctor(DoctorArgs),
-    /// Measure prefill and decode speed against this machine's measured bandwidth
+    /// Measure prefill and decode speed against this machine's measured peaks
     Bench(BenchArgs),
     /// Logits and greedy continuations of given tokens, for scripts and for comparing engines
     Eval(EvalArgs),
@@ -187,6 +187,26 @@ pub(crate) struct BenchArgs {
     /// Measured repetitions; one more is run first and thrown away
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub(crate) repeat: usize,
+
+    /// Take decode steps apart: time, bytes and rates of each kind of operation
+    #[arg(long)]
+    pub(crate) profile: bool,
+
+    /// Compare with a report that --json wrote; flags differences beyond noise only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) compare: Option<PathBuf>,
+
+    /// With --compare: exit with 1 when a phase is slower beyond noise
+    #[arg(long, requires = "compare")]
+    pub(crate) fail_on_regression: bool,
+
+    /// Write the results as one HTML page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// With --report: JSON file with other engines' figures, a list of {"name", "command", "results"}
+    #[arg(long, value_name = "FILE", requires = "report")]
+    pub(crate) peers: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) setup: SetupArgs,

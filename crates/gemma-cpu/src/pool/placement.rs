@@ -6,21 +6,31 @@
 use super::PoolError;
 use super::topology::Processor;
 
-/// The environment variable that turns pinning `on` (the default) or `off`.
+/// The environment variable that turns pinning `on` or `off`; without it, workers are pinned where processors are
+/// threads of shared cores, so that no two of them meet on one core while another is idle.
 pub const PIN_VARIABLE: &str = "GEMMA_CPU_PIN";
 
-/// What [`PIN_VARIABLE`] says.
+/// Whether to pin: what [`PIN_VARIABLE`] says, or what suits the processors.
 pub(super) fn wanted() -> Result<bool, PoolError> {
     let value = std::env::var_os(PIN_VARIABLE).unwrap_or_default();
-    parse(&value.to_string_lossy())
+    let told = parse(&value.to_string_lossy())?;
+    Ok(told.unwrap_or_else(|| share_cores(&super::topology::processors())))
 }
 
-fn parse(value: &str) -> Result<bool, PoolError> {
+fn parse(value: &str) -> Result<Option<bool>, PoolError> {
     match value {
-        "" | "on" => Ok(true),
-        "off" => Ok(false),
+        "" => Ok(None),
+        "on" => Ok(Some(true)),
+        "off" => Ok(Some(false)),
         other => Err(PoolError::Variable(other.to_owned())),
     }
+}
+
+/// Whether any two are threads of one core.
+fn share_cores(processors: &[Processor]) -> bool {
+    let mut cores: Vec<usize> = processors.iter().map(|processor| processor.core).collect();
+    cores.sort_unstable();
+    cores.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// The processors of the workers of a pool of `threads`, in the workers' order; empty where they shall float.
@@ -47,6 +57,7 @@ fn choose(processors: &[Processor], threads: usize, caller: Option<usize>) -> Ve
 
 /// The processor that this thread is on.
 #[cfg(target_os = "linux")]
+#[allow(clippy::unnecessary_wraps, reason = "other systems do not tell")]
 fn current() -> Option<usize> {
     Some(rustix::thread::sched_getcpu())
 }
@@ -76,9 +87,9 @@ mod tests {
 
     #[test]
     fn the_variable_says_on_or_off() {
-        assert!(matches!(parse(""), Ok(true)));
-        assert!(matches!(parse("on"), Ok(true)));
-        assert!(matches!(parse("off"), Ok(false)));
+        for (value, told) in [("", None), ("on", Some(true)), ("off", Some(false))] {
+            assert_eq!(parse(value).unwrap(), told, "{value:?}");
+        }
         let error = parse("yes").unwrap_err().to_string();
         assert_eq!(error, "GEMMA_CPU_PIN=yes: write on or off");
     }
@@ -86,6 +97,13 @@ mod tests {
     /// Four cores of two threads each, as [`super::super::topology::processors`] orders them.
     fn two_by_four() -> Vec<Processor> {
         (0..8).map(|number| Processor { number, core: number % 4 }).collect()
+    }
+
+    #[test]
+    fn unless_told_threads_are_pinned_where_cores_are_shared() {
+        assert!(share_cores(&two_by_four()));
+        assert!(!share_cores(&two_by_four()[..4]));
+        assert!(!share_cores(&[]));
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn discharging(root: &Path) -> bool {
         match field("type").trim() {
             // A mouse or a headset has a battery too; its scope is "Device".
             "Battery" if field("scope").trim() != "Device" => {
-                drained |= field("status").trim() == "Discharging"
+                drained |= field("status").trim() == "Discharging";
             }
             "Mains" | "USB" => fed |= field("online").trim() == "1",
             _ => {}
