@@ -1,5 +1,6 @@
 //! What can be typed: verbs, flags, their help. Parsing only; [`crate::settings`] decides what holds in the end.
 
+mod export;
 #[cfg(test)]
 mod reference;
 mod sampling;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use export::{ConvertArgs, ExportArgs};
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use setup::SetupArgs;
 
@@ -45,6 +47,8 @@ pub(crate) enum Verb {
     Perplexity(PerplexityArgs),
     /// Read a model to the last byte and report what is wrong with it
     Validate(ValidateArgs),
+    /// Write a model as a GGUF file, all of it or a slice, with or without changing types
+    Convert(ConvertArgs),
     /// Print the completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page

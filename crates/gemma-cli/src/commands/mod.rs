@@ -2,8 +2,10 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod eval;
+mod export;
 pub(crate) mod info;
 pub(crate) mod perplexity;
 pub(crate) mod run;

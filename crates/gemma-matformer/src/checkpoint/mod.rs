@@ -11,6 +11,7 @@ mod open;
 mod safetensors;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use gemma_hal::Weight;
@@ -34,6 +35,8 @@ pub struct Checkpoint {
     config: Config,
     tensors: BTreeMap<String, Weight>,
     skipped: Vec<Skipped>,
+    /// Keys and values of sharing layers, by canonical name.
+    unused: BTreeMap<String, Weight>,
     tokenizer: Option<TokenizerSource>,
     files: Vec<MappedFile>,
     name: String,
@@ -116,6 +119,23 @@ impl Checkpoint {
     /// Every tensor that is left out, by name.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
+    }
+
+    /// A tensor that is left out because its layer shares keys and values, by canonical name; for whoever writes the
+    /// model on.
+    pub fn unused(&self, name: &str) -> Option<&Weight> {
+        self.unused.get(name)
+    }
+
+    /// Tells the system that `rows` of `weight` will not be read again soon, so that their pages do not count as this
+    /// process's memory. Reading them all the same is slower, nothing else.
+    pub fn release(&self, weight: &Weight, rows: Range<usize>) {
+        self.files.iter().for_each(|file| file.release(weight, &rows));
+    }
+
+    /// Tells the system that every tensor will be read from its first row to its last.
+    pub fn advise_sequential(&self) {
+        self.files.iter().for_each(MappedFile::advise_sequential);
     }
 
     /// Where the tokenizer is, when there is one.

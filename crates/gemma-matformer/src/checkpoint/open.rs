@@ -184,7 +184,7 @@ fn assemble(
         .into_iter()
         .find(|prefix| found.iter().any(|t| t.name.strip_prefix(prefix) == Some(EMBED.canonical)))
         .unwrap_or("");
-    let (mut tensors, mut skipped) = (BTreeMap::new(), Vec::new());
+    let (mut tensors, mut skipped, mut unused) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for tensor in found {
         match tensor
             .name
@@ -202,7 +202,12 @@ fn assemble(
             }
             Err(reason) => {
                 let reason = if reason == SkipReason::Unknown { outside(&tensor.name) } else { reason };
-                skipped.push(Skipped { name: tensor.name, bytes: tensor.bytes, reason });
+                skipped.push(Skipped { name: tensor.name.clone(), bytes: tensor.bytes, reason });
+                if reason == SkipReason::SharedKv {
+                    let canonical = tensor.name[prefix.len()..].to_owned();
+                    // What nobody computes with may be damaged or of an unknown type.
+                    unused.extend(usable(tensor, name).ok().map(|weight| (canonical, weight)));
+                }
             }
         }
     }
@@ -212,7 +217,7 @@ fn assemble(
             file.advise_random(table);
         }
     }
-    Ok(Checkpoint { config, tensors, skipped, tokenizer, files, name: name.to_owned() })
+    Ok(Checkpoint { config, tensors, skipped, unused, tokenizer, files, name: name.to_owned() })
 }
 
 /// Whether the text model uses the tensor of this canonical name, or why not.

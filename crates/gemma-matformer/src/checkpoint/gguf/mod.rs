@@ -33,7 +33,7 @@ pub const MAX_NAME_BYTES: u64 = 65_535;
 pub const MAX_ALIGNMENT: u64 = 1 << 20;
 
 const MAGIC: &[u8] = b"GGUF";
-const DEFAULT_ALIGNMENT: u64 = 32;
+pub(crate) const DEFAULT_ALIGNMENT: u64 = 32;
 const ALIGNMENT_KEY: &str = "general.alignment";
 
 /// The header, metadata and tensor directory of a GGUF file.
