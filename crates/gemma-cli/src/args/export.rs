@@ -32,6 +32,34 @@ pub(crate) struct ConvertArgs {
     pub(crate) export: ExportArgs,
 }
 
+/// `gemma quantize`
+#[derive(Args, Debug)]
+pub(crate) struct QuantizeArgs {
+    /// Model to read: a directory, a .safetensors or a .gguf file
+    #[arg(value_name = "IN")]
+    pub(crate) input: PathBuf,
+
+    /// File to write
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
+
+    /// Type of attention, feed-forward and per-layer matrices: q4_0, q4_k, q8_0, ...; the embedding is at least q6_k,
+    /// AltUp and LAuReL at least q8_0, norms are f32
+    #[arg(long = "type", default_value = "q4_0", value_name = "TYPE")]
+    pub(crate) dtype: String,
+
+    /// Run this text through the model first, and round where it matters least for it
+    #[arg(long, visible_alias = "calibrate", value_name = "TEXT_FILE")]
+    pub(crate) imatrix: Option<PathBuf>,
+
+    /// Tokens of the text that are run at most
+    #[arg(long, default_value_t = 8192, value_name = "N", requires = "imatrix")]
+    pub(crate) imatrix_tokens: usize,
+
+    #[command(flatten)]
+    pub(crate) export: ExportArgs,
+}
+
 /// What both verbs share.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ExportArgs {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use export::{ConvertArgs, ExportArgs};
+pub(crate) use export::{ConvertArgs, ExportArgs, QuantizeArgs};
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use setup::SetupArgs;
 
@@ -49,6 +49,8 @@ pub(crate) enum Verb {
     Validate(ValidateArgs),
     /// Write a model as a GGUF file, all of it or a slice, with or without changing types
     Convert(ConvertArgs),
+    /// Write a model with smaller types, all of it or a slice
+    Quantize(QuantizeArgs),
     /// Print the completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page

@@ -3,13 +3,13 @@
 use anyhow::anyhow;
 use gemma_hal::DType;
 use gemma_matformer::Config;
-use gemma_matformer::export::{
-    self as gguf, Export, Filling, TypeRules, llama_cpp_limits, synthetic_vocabulary,
-};
+use gemma_matformer::export::{self as gguf, Export, Filling, TypeRules, synthetic_vocabulary};
+use gemma_orchestrator::Model;
 
 use super::export;
 use crate::args::ConvertArgs;
 use crate::failure::Failure;
+use crate::model;
 
 /// Runs the verb.
 pub(crate) fn convert(args: &ConvertArgs) -> Result<(), Failure> {
@@ -17,7 +17,11 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<(), Failure> {
     match (&args.input, &args.shape) {
         (_, Some(shape)) => synthetic(args, shape, matrices.unwrap_or(DType::F16)),
         (None, None) => Err(anyhow!("a model to read is missing").into()),
-        (Some(_), None) => Err(anyhow!("not yet").into()),
+        (Some(input), None) => {
+            let model = Model::open(input, args.export.slice.as_deref())?;
+            let rules = TypeRules { matrices, ..TypeRules::default() };
+            export::model(&model, rules, None, &args.output, &args.export)
+        }
     }
 }
 
@@ -25,7 +29,8 @@ fn synthetic(args: &ConvertArgs, shape: &str, matrices: DType) -> Result<(), Fai
     let config = match shape.to_lowercase().as_str() {
         "e2b" => Config::e2b(),
         "e4b" => Config::e4b(),
-        _ => return Err(anyhow!("--shape {shape}: choose e2b or e4b").into()),
+        "nano" => model::built_in_config()?,
+        _ => return Err(anyhow!("--shape {shape}: choose e2b, e4b or nano").into()),
     };
     if args.export.slice.is_some() {
         return Err(anyhow!("--slice and --shape do not go together; choose the shape of the slice").into());
@@ -35,5 +40,5 @@ fn synthetic(args: &ConvertArgs, shape: &str, matrices: DType) -> Result<(), Fai
     let metadata = synthetic_vocabulary(&config).metadata();
     let filling = Filling { seed: Some(args.seed), importance: None };
     let file = Export::new(&config, &weights, &rules, &metadata, filling).map_err(anyhow::Error::from)?;
-    export::write(&file, &args.output, None, &args.export, llama_cpp_limits(&config))
+    export::write(&file, &args.output, None, &args.export, export::limits(&config))
 }

@@ -7,8 +7,14 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use gemma_hal::DType;
-use gemma_matformer::export::{Distance, Export, Progress, Rule, Run, TypeRules, Written, type_names};
-use gemma_matformer::{Checkpoint, ExportError};
+use gemma_matformer::checkpoint::SkipReason;
+use gemma_matformer::checkpoint::gguf::write::MetadataValue;
+use gemma_matformer::export::{
+    Distance, Export, Filling, Importance, Progress, Rule, Run, TypeRules, Written, llama_cpp_limits,
+    type_names,
+};
+use gemma_matformer::{Checkpoint, Config, ExportError};
+use gemma_orchestrator::Model;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -61,6 +67,52 @@ pub(crate) fn rules(rules: TypeRules, args: &ExportArgs) -> Result<TypeRules, Fa
             .map_err(anyhow::Error::from)?,
         ..rules
     })
+}
+
+/// Writes `model` with the types of `rules` and the options.
+pub(crate) fn model(
+    model: &Model,
+    rules: TypeRules,
+    importance: Option<&Importance>,
+    out: &Path,
+    args: &ExportArgs,
+) -> Result<(), Failure> {
+    let rules = self::rules(rules, args)?;
+    let (checkpoint, config) = (model.checkpoint(), &model.config);
+    let mut notes = limits(config);
+    notes.extend(left_out(checkpoint));
+    let about = checkpoint.about().iter();
+    let mut metadata: Vec<(String, MetadataValue)> =
+        about.map(|(key, text)| (key.clone(), MetadataValue::String(text.clone()))).collect();
+    match model.gguf_vocabulary()? {
+        Some(vocabulary) => metadata.extend(vocabulary.padded(config.vocabulary).metadata()),
+        None => notes.push("there is no tokenizer beside the weights, so the file has none".to_owned()),
+    }
+    let filling = Filling { seed: None, importance };
+    let file =
+        Export::new(config, &model.weights, &rules, &metadata, filling).map_err(anyhow::Error::from)?;
+    checkpoint.advise_sequential();
+    write(&file, out, Some(checkpoint), args, notes)
+}
+
+/// What keeps llama.cpp from running the file.
+pub(crate) fn limits(config: &Config) -> Vec<String> {
+    let limits = llama_cpp_limits(config);
+    let note =
+        |limits: &[String]| format!("llama.cpp cannot run this file as it is meant: {}", limits.join("; "));
+    (!limits.is_empty()).then(|| note(&limits)).into_iter().collect()
+}
+
+/// Parts of the source that a text model does not have.
+fn left_out(checkpoint: &Checkpoint) -> Vec<String> {
+    let part = |reason, name| {
+        let bytes: u64 = checkpoint.skipped().iter().filter(|s| s.reason == reason).map(|s| s.bytes).sum();
+        (bytes > 0).then(|| format!("the {name} ({}) is left out", output::size(bytes)))
+    };
+    [(SkipReason::Vision, "vision tower"), (SkipReason::Audio, "audio tower")]
+        .into_iter()
+        .filter_map(|(reason, name)| part(reason, name))
+        .collect()
 }
 
 /// Writes the file and says what was written. `notes` are told in the end.

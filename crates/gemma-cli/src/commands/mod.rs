@@ -8,6 +8,7 @@ pub(crate) mod eval;
 mod export;
 pub(crate) mod info;
 pub(crate) mod perplexity;
+pub(crate) mod quantize;
 pub(crate) mod run;
 pub(crate) mod shell;
 pub(crate) mod validate;

@@ -40,6 +40,7 @@ pub struct Checkpoint {
     tokenizer: Option<TokenizerSource>,
     files: Vec<MappedFile>,
     name: String,
+    about: Vec<(String, String)>,
 }
 
 /// A tensor in the file that the text model does not use.
@@ -103,6 +104,11 @@ impl Checkpoint {
     /// Where the weights came from, for error messages: a path or "embedded".
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the files say of the model: `general.*` texts of a GGUF file, or the name of the folder as `general.name`.
+    pub fn about(&self) -> &[(String, String)] {
+        &self.about
     }
 
     /// The tensor of this canonical name: transformers' name without its prefix, such as

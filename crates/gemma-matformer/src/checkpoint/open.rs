@@ -69,7 +69,8 @@ fn open_gguf(storage: &Storage, files: Vec<MappedFile>) -> Result<Checkpoint, Ch
             tensor.weight = Ok(table);
         }
     }
-    assemble(config, tokenizer, found, storage.name(), files)
+    let checkpoint = assemble(config, tokenizer, found, storage.name(), files)?;
+    Ok(Checkpoint { about: gguf.about()?, ..checkpoint })
 }
 
 /// The file that stands for the model in a folder.
@@ -113,8 +114,15 @@ fn files_ending(folder: &Path, ending: &str) -> Result<Vec<PathBuf>, CheckpointE
 fn open_safetensors(file: MappedFile) -> Result<Checkpoint, CheckpointError> {
     let found = safetensors::directory(&file.storage)?;
     let (config, tokenizer) = read_beside(&file.path)?;
-    let name = file.path.display().to_string();
-    assemble(config, tokenizer, found, &name, vec![file])
+    let (name, about) = (file.path.display().to_string(), about(&file.path));
+    Ok(Checkpoint { about, ..assemble(config, tokenizer, found, &name, vec![file])? })
+}
+
+/// A model's name is that of its folder.
+fn about(weights: &Path) -> Vec<(String, String)> {
+    let folder = fs::canonicalize(weights).ok();
+    let name = folder.as_deref().and_then(Path::parent).and_then(Path::file_name);
+    name.map(|name| ("general.name".to_owned(), name.to_string_lossy().into_owned())).into_iter().collect()
 }
 
 fn open_shards(index: &Path) -> Result<Checkpoint, CheckpointError> {
@@ -138,7 +146,8 @@ fn open_shards(index: &Path) -> Result<Checkpoint, CheckpointError> {
         return Err(CheckpointError::Index { path: index.to_owned(), problem });
     }
     let (config, tokenizer) = read_beside(index)?;
-    assemble(config, tokenizer, found, &index.display().to_string(), files)
+    let name = index.display().to_string();
+    Ok(Checkpoint { about: about(index), ..assemble(config, tokenizer, found, &name, files)? })
 }
 
 /// The configuration and the tokenizer in the folder of `weights`.
@@ -217,7 +226,16 @@ fn assemble(
             file.advise_random(table);
         }
     }
-    Ok(Checkpoint { config, tensors, skipped, unused, tokenizer, files, name: name.to_owned() })
+    Ok(Checkpoint {
+        config,
+        tensors,
+        skipped,
+        unused,
+        tokenizer,
+        files,
+        name: name.to_owned(),
+        about: Vec::new(),
+    })
 }
 
 /// Whether the text model uses the tensor of this canonical name, or why not.

@@ -179,7 +179,12 @@ fn file_type(tensors: &[TensorPlan<'_>]) -> u32 {
         None | Some(DType::F32) => 0,
         Some(DType::F16) => 1,
         Some(DType::Q4_0) => 2,
+        Some(DType::Q4_1) => 3,
         Some(DType::Q8_0) => 7,
+        Some(DType::Q5_0) => 8,
+        Some(DType::Q4K) => 14,
+        Some(DType::Q5K) => 16,
+        Some(DType::Q6K) => 18,
         Some(DType::BF16) => 32,
     }
 }

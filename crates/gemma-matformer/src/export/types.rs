@@ -106,7 +106,7 @@ impl TypeRules {
             |least: DType| if least.bits_per_value() > dtype.bits_per_value() { least } else { dtype };
         Self {
             matrices: Some(dtype),
-            embedding: Some(finer(DType::Q8_0)),
+            embedding: Some(finer(DType::Q6K)),
             ple_table: None,
             helpers: Some(finer(DType::Q8_0)),
             rules: Vec::new(),

@@ -112,6 +112,16 @@ impl Gguf {
         }
     }
 
+    /// What the file says of the model beside its architecture.
+    pub(crate) fn about(&self) -> Result<Vec<(String, String)>, CheckpointError> {
+        let texts = self.metadata.iter().filter(|(key, value)| {
+            key.starts_with("general.")
+                && *key != config::keys::ARCHITECTURE
+                && matches!(value, Value::String(_))
+        });
+        texts.map(|(key, _)| Ok((key.clone(), self.text(key)?.unwrap_or_default()))).collect()
+    }
+
     /// The elements of an array, or the one value that stands in its place; `None` when the key is missing.
     fn list<T>(
         &self,
