@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use gemma_cpu::pool::{Pool, PoolOptions, default_threads};
-use gemma_cpu::simd::Isa;
+use gemma_cpu::simd::{Activations, Isa};
 use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::{Call, DType, Deadline, Device, Outputs};
 use gemma_matformer::plan::{self, PlanOptions};
@@ -48,8 +48,13 @@ fn barriers(criterion: &mut Criterion) {
     };
     let plan = Arc::new(plan::build(&config, &weights, &options).expect("the weights fit"));
     let threads = default_threads().max(2);
-    let device =
-        CpuDevice::new(CpuOptions { threads, isa: Isa::detect(), memory: 1 << 30 }).expect("threads");
+    let device = CpuDevice::new(CpuOptions {
+        threads,
+        isa: Isa::detect(),
+        activations: Activations::Int8,
+        memory: 1 << 30,
+    })
+    .expect("threads");
     let mut executable = device.prepare(Arc::clone(&plan)).expect("within the budget");
     let mut cache = device.create_cache(plan.cache(), 256, 1).expect("within the budget");
     let mut step = || {

@@ -43,6 +43,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Verb::Eval(args)) => commands::eval::eval(args),
         Some(Verb::Perplexity(args)) => commands::perplexity::perplexity(args),
         Some(Verb::Validate(args)) => commands::validate::validate(args),
+        Some(Verb::Convert(args)) => commands::convert::convert(&args),
+        Some(Verb::Quantize(args)) => commands::quantize::quantize(&args),
         Some(Verb::Completions(args)) => commands::shell::completions(&args),
         Some(Verb::Man) => commands::shell::manual_page(),
     }

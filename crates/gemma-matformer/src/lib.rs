@@ -7,6 +7,7 @@
 pub mod bounded;
 pub mod checkpoint;
 pub mod config;
+pub mod export;
 pub mod plan;
 pub mod slice;
 pub mod synthetic;
@@ -14,5 +15,6 @@ pub mod weights;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use config::{Config, ConfigError, LayerKind};
+pub use export::{Export, ExportError};
 pub use slice::{Slice, SliceError};
 pub use weights::{KvWeights, LayerWeights, Weights};

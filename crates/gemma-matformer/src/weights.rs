@@ -61,6 +61,8 @@ pub struct LayerWeights {
     pub q_norm: Weight,
     /// Absent in a layer that uses another layer's keys and values.
     pub kv: Option<KvWeights>,
+    /// What the file has all the same for such a layer: no part of the model, kept for whoever writes it on.
+    pub unused_kv: Option<KvWeights>,
     /// `[hidden, heads · head_dim]`.
     pub o: Weight,
     /// `[1, hidden]`, f32.
@@ -100,7 +102,13 @@ impl Weights {
     /// # Errors
     /// As [`Checkpoint::weights`].
     pub fn load(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
-        Self::from_source(checkpoint.config(), &|name, rows, columns| find(checkpoint, name, rows, columns))
+        let config = checkpoint.config();
+        let mut weights =
+            Self::from_source(config, &|name, rows, columns| find(checkpoint, name, rows, columns))?;
+        for (layer, weights) in weights.layers.iter_mut().enumerate() {
+            weights.unused_kv = unused_kv(checkpoint, layer);
+        }
+        Ok(weights)
     }
 
     /// Builds the weights of `config` from a source of `(name, rows, columns)`; small tensors are then held as f32.
@@ -205,6 +213,7 @@ impl LayerWeights {
             q: matrix(&tensors::Q, heads, d)?,
             q_norm: small(&tensors::Q_NORM, 1, config.head_dim)?,
             kv: config.owns_kv(layer).then(kv).transpose()?,
+            unused_kv: None,
             o: matrix(&tensors::O, d, heads)?,
             post_attention_norm: small(&tensors::POST_ATTENTION_NORM, 1, d)?,
             pre_ffn_norm: small(&tensors::PRE_FFN_NORM, 1, d)?,
@@ -273,6 +282,20 @@ fn find(checkpoint: &Checkpoint, name: &str, rows: usize, columns: usize) -> Res
         found_columns: weight.columns(),
         rows,
         columns,
+    })
+}
+
+/// Keys and values of a layer that shares, where the file has all of them in the right shapes.
+fn unused_kv(checkpoint: &Checkpoint, layer: usize) -> Option<KvWeights> {
+    let config = checkpoint.config();
+    let find = |name: &Name, rows: usize, columns: usize| {
+        let weight = checkpoint.unused(&tensors::in_layer(layer, name))?;
+        ((weight.rows(), weight.columns()) == (rows, columns)).then(|| weight.clone())
+    };
+    Some(KvWeights {
+        k: find(&tensors::K, config.kv_width(), config.hidden)?,
+        k_norm: find(&tensors::K_NORM, 1, config.head_dim)?,
+        v: find(&tensors::V, config.kv_width(), config.hidden)?,
     })
 }
 

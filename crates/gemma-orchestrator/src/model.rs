@@ -5,9 +5,9 @@ use std::path::Path;
 use gemma_hal::Storage;
 use gemma_matformer::checkpoint::{GgufVocabulary, TokenizerSource};
 use gemma_matformer::{Checkpoint, Config, Slice, Weights};
-use gemma_text::{ChatTemplate, Tokenizer, TokenizerConfig, Vocabulary};
+use gemma_text::{ChatTemplate, Tokenizer, TokenizerConfig};
 
-use crate::EngineError;
+use crate::{EngineError, vocabulary};
 
 /// A model whose files have been opened. Weights stay where they are.
 pub struct Model {
@@ -87,23 +87,7 @@ impl Model {
         if let Some(json) = &gguf.huggingface_json {
             return Ok(Tokenizer::from_json(json.as_bytes(), &name)?);
         }
-        if gguf.model != "llama" {
-            return Err(EngineError::TokenizerKind { model: name, found: gguf.model.clone() });
-        }
-        let some = |list: &[_]| (!list.is_empty()).then(|| list.to_vec());
-        Ok(Tokenizer::from_vocabulary(Vocabulary {
-            name,
-            tokens: gguf.tokens.clone(),
-            scores: (!gguf.scores.is_empty()).then(|| gguf.scores.clone()),
-            merges: some(&gguf.merges),
-            token_types: gguf.token_types.clone(),
-            bos: gguf.bos,
-            eos: gguf.eos,
-            unk: gguf.unknown,
-            pad: gguf.padding,
-            add_bos: gguf.add_bos.unwrap_or(true),
-            add_space_prefix: gguf.add_space_prefix.unwrap_or(false),
-        })?)
+        Ok(Tokenizer::from_vocabulary(vocabulary::from_gguf(gguf, &name)?)?)
     }
 
     /// The model's chat template; Gemma's own where the files have none.

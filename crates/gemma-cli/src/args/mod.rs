@@ -1,6 +1,7 @@
 //! What can be typed: verbs, flags, their help. Parsing only; [`crate::settings`] decides what holds in the end.
 
 mod environment;
+mod export;
 #[cfg(test)]
 mod reference;
 mod sampling;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub(crate) use export::{ConvertArgs, ExportArgs, QuantizeArgs};
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use setup::SetupArgs;
 
@@ -60,6 +62,10 @@ pub(crate) enum Verb {
     Perplexity(PerplexityArgs),
     /// Read a model to the last byte and report what is wrong with it
     Validate(ValidateArgs),
+    /// Write a model as a GGUF file, all of it or a slice, with or without changing types
+    Convert(ConvertArgs),
+    /// Write a model with smaller types, all of it or a slice
+    Quantize(QuantizeArgs),
     /// Print the completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page

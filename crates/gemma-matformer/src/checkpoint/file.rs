@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,6 +68,34 @@ impl MappedFile {
                 self.map.0.advise_range(memmap2::Advice::Random, weight.offset(), weight.span().len())
             {
                 tracing::debug!(%error, "advice about the PLE table was refused; reads go on without it");
+            }
+        }
+    }
+
+    /// See [`super::Checkpoint::advise_sequential`].
+    pub(crate) fn advise_sequential(&self) {
+        #[cfg(unix)]
+        if let Err(error) = self.map.0.advise(memmap2::Advice::Sequential) {
+            tracing::debug!(%error, "advice about reading in order was refused; reads go on without it");
+        }
+    }
+
+    /// See [`super::Checkpoint::release`].
+    pub(crate) fn release(&self, weight: &Weight, rows: &Range<usize>) {
+        if rows.is_empty() || !weight.storage().same_as(&self.storage) {
+            return;
+        }
+        #[cfg(unix)]
+        {
+            let start = weight.offset() + rows.start * weight.row_stride();
+            let bytes = (rows.len() - 1) * weight.row_stride() + weight.row_bytes();
+            // SAFETY: the map is of a file, shared or private, and nothing is ever written through it, so pages that
+            // are dropped come back from the file with the same bytes; no reference sees a difference.
+            let dropped = unsafe {
+                self.map.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes)
+            };
+            if let Err(error) = dropped {
+                tracing::debug!(%error, "advice about read pages was refused; they stay in memory");
             }
         }
     }

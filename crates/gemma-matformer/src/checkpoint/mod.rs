@@ -11,6 +11,7 @@ mod open;
 mod safetensors;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use gemma_hal::Weight;
@@ -36,9 +37,12 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, Weight>,
     skipped: Vec<Skipped>,
     unused: Vec<Unused>,
+    /// Keys and values of sharing layers, by canonical name.
+    shared_kv: BTreeMap<String, Weight>,
     tokenizer: Option<TokenizerSource>,
     files: Vec<MappedFile>,
     name: String,
+    about: Vec<(String, String)>,
 }
 
 /// A tensor in the file that the text model does not use.
@@ -104,6 +108,11 @@ impl Checkpoint {
         &self.name
     }
 
+    /// What the files say of the model: `general.*` texts of a GGUF file, or the name of the folder as `general.name`.
+    pub fn about(&self) -> &[(String, String)] {
+        &self.about
+    }
+
     /// The tensor of this canonical name: transformers' name without its prefix, such as
     /// `layers.3.mlp.gate_proj.weight`.
     pub fn tensor(&self, name: &str) -> Option<&Weight> {
@@ -129,6 +138,23 @@ impl Checkpoint {
     /// that does not lie in its file as it should.
     pub fn check_unused(&self) -> Result<(), CheckpointError> {
         self.unused.iter().try_for_each(|unused| unused.check(&self.name))
+    }
+
+    /// A tensor that is left out because its layer shares keys and values, by canonical name; for whoever writes the
+    /// model on.
+    pub fn unused(&self, name: &str) -> Option<&Weight> {
+        self.shared_kv.get(name)
+    }
+
+    /// Tells the system that `rows` of `weight` will not be read again soon, so that their pages do not count as this
+    /// process's memory. Reading them all the same is slower, nothing else.
+    pub fn release(&self, weight: &Weight, rows: Range<usize>) {
+        self.files.iter().for_each(|file| file.release(weight, &rows));
+    }
+
+    /// Tells the system that every tensor will be read from its first row to its last.
+    pub fn advise_sequential(&self) {
+        self.files.iter().for_each(MappedFile::advise_sequential);
     }
 
     /// Where the tokenizer is, when there is one.
