@@ -9,6 +9,7 @@ mod embed;
 mod feed_forward;
 mod memory;
 mod rotary;
+mod sparse;
 mod streams;
 
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use crate::pool::{self, Pool};
 use crate::simd::{self, Isa};
 use memory::Memory;
 use rotary::RotaryTables;
+pub use sparse::{SparseCounters, SparseStatistics};
+use sparse::{Copies, Sparse};
 
 /// Name in errors and of `--device`.
 const NAME: &str = "cpu";
@@ -54,6 +57,8 @@ pub struct CpuDevice {
     budget: Budget,
     pool: Arc<Pool>,
     isa: Isa,
+    copies: Copies,
+    counters: Arc<SparseCounters>,
 }
 
 impl CpuDevice {
@@ -70,7 +75,14 @@ impl CpuDevice {
             features: vec![options.isa.name().to_owned()],
             units: options.threads,
         };
-        Ok(Self { info, budget: Budget::new(NAME, options.memory), pool, isa: options.isa })
+        Ok(Self {
+            info,
+            budget: Budget::new(NAME, options.memory),
+            pool,
+            isa: options.isa,
+            copies: Copies::default(),
+            counters: Arc::default(),
+        })
     }
 
     /// The threads, for measurements of the machine.
@@ -81,6 +93,11 @@ impl CpuDevice {
     /// The instruction set of the kernels.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// What the layers with a cutoff compute; keeps counting after the device has been handed on.
+    pub fn sparse_counters(&self) -> Arc<SparseCounters> {
+        Arc::clone(&self.counters)
     }
 }
 
@@ -118,16 +135,15 @@ impl Device for CpuDevice {
     fn prepare(&self, plan: Arc<Plan>) -> Result<Box<dyn Executable>, DeviceError> {
         self.supports(&plan)?;
         let rotary = RotaryTables::of(&plan);
-        let scratch = streams::scratch_len(&plan);
-        let bytes = plan.arena().bytes() + (rotary.len() + scratch) as u64 * 4;
+        let heads = attention::heads(&plan);
+        let scratch = streams::scratch_len(&plan).max(attention::scratch_len(&heads, plan.max_tokens()));
+        let bytes =
+            plan.arena().bytes() + (rotary.len() + scratch) as u64 * 4 + Sparse::list_bytes(&plan);
         let reservation = self.budget.reserve("activations", bytes)?;
-        let head_dim = plan.steps().iter().filter_map(|step| match &step.op {
-            Op::Attention { heads, .. } => Some(heads.dim),
-            _ => None,
-        });
-        simd::reserve_scratch(&self.pool, head_dim.max().unwrap_or(0));
+        simd::reserve_scratch(&self.pool, &heads, plan.max_tokens());
         Ok(Box::new(CpuExecutable {
             memory: Memory::of(&plan),
+            sparse: Sparse::of(&plan, &self.copies, &self.pool, &self.budget, &self.counters),
             vectors: decode_vectors(&plan),
             rotary,
             scratch: vec![0.0; scratch],
@@ -161,6 +177,8 @@ struct CpuExecutable {
     /// By weight: the values of norms and AltUp coefficients; empty for matrices that are read in place.
     vectors: Vec<Vec<f32>>,
     rotary: RotaryTables,
+    /// For layers with a cutoff, in plans of a few tokens.
+    sparse: Option<Sparse>,
     scratch: Vec<f32>,
     /// Tokens of the last run.
     tokens: usize,
@@ -175,6 +193,7 @@ struct Run<'a> {
     memory: &'a mut Memory,
     vectors: &'a [Vec<f32>],
     rotary: &'a RotaryTables,
+    sparse: Option<&'a mut Sparse>,
     scratch: &'a mut [f32],
     cache: &'a mut HostCache,
     tokens: &'a [u32],
@@ -238,6 +257,7 @@ impl Executable for CpuExecutable {
                 memory: &mut self.memory,
                 vectors: &self.vectors,
                 rotary: &self.rotary,
+                sparse: self.sparse.as_mut(),
                 scratch: &mut self.scratch,
                 cache,
                 tokens: call.tokens,

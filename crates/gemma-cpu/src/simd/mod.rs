@@ -20,11 +20,15 @@ mod linear;
 mod portable;
 mod rows;
 mod shared;
+mod sparse;
 mod tile;
+mod turned;
+
+use gemma_hal::op::Heads;
 
 use crate::pool::Pool;
 
-pub use attention::attention;
+pub use attention::{attention, attention_scratch};
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -36,13 +40,17 @@ pub use rows::{
     MAX_STREAMS, dot, gaussian_cut, gelu_multiply, mix_streams, rms_norm, rms_norm_in_place, soft_cap,
     sum_of_squares,
 };
+pub use sparse::{ActiveUnits, linear_columns};
+pub use turned::Turned;
 
-/// Makes the scratch memory of every thread of `pool`, for heads of `head_dim` values: which thread gets a piece of a
-/// run is left to chance, and none shall allocate in its first.
-pub(crate) fn reserve_scratch(pool: &Pool, head_dim: usize) {
+/// Makes the scratch memory of every thread of `pool`, for attention with these heads in runs of at most `rows` rows:
+/// which thread gets a piece of a run is left to chance, and none shall allocate in its first.
+pub(crate) fn reserve_scratch(pool: &Pool, heads: &[Heads], rows: usize) {
     pool.run(|_, _| {
         linear::reserve_scratch();
-        attention::reserve_scratch(head_dim);
+        for heads in heads {
+            attention::reserve_room(*heads, rows);
+        }
     });
 }
 
