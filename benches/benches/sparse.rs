@@ -14,6 +14,8 @@ use gemma_hal::{DType, Storage, Weight};
 const HIDDEN: usize = 2048;
 const UNITS: usize = 8192;
 const LAYERS: usize = 10;
+/// Choices of active units.
+const PATTERNS: u32 = 20;
 
 fn values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
@@ -56,12 +58,16 @@ fn benches(criterion: &mut Criterion) {
             for percent in [1, 5, 10, 20, 33, 50] {
                 let mut active = ActiveUnits::with_capacity(UNITS);
                 let limit = 1.0 - percent as f32 / 50.0;
-                let gate: Vec<f32> = values(UNITS, 5).iter().map(|x| (x - limit).max(0.0)).collect();
-                let count = active.find(isa, &gate);
+                // Other units each time: those of one token alone would stay in the last-level cache.
+                let gates: Vec<Vec<f32>> = (0..PATTERNS)
+                    .map(|seed| values(UNITS, seed).iter().map(|x| (x - limit).max(0.0)).collect())
+                    .collect();
+                let mut turn = 0;
                 group.bench_function(BenchmarkId::new("sparse, percent", percent), |bencher| {
                     bencher.iter(|| {
-                        layer = (layer + 1) % LAYERS;
-                        active.find(isa, black_box(&gate));
+                        turn += 1;
+                        let (layer, gate) = (turn % LAYERS, &gates[turn / LAYERS % gates.len()]);
+                        let count = active.find(isa, black_box(gate));
                         let hidden = &mut hidden[..count];
                         linear_rows(isa, &pool, &up[layer], active.units(), &input, hidden);
                         linear_columns(isa, &pool, &turned[layer], &active, hidden, &mut output);

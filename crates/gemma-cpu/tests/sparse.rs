@@ -136,8 +136,8 @@ fn run(device: &CpuDevice, executable: &mut dyn Executable, tokens: &[u32]) -> V
     executable.output().to_vec()
 }
 
-/// Cutoffs at which none, few, a fifth, nearly a third, most and all units stay.
-const CUTOFFS: [f32; 6] = [100.0, 2.0, 0.85, 0.5, -0.5, -100.0];
+/// Cutoffs at which none, few, a sixth, about a fifth, most and all units stay.
+const CUTOFFS: [f32; 6] = [100.0, 2.0, 1.0, 0.8, -0.5, -100.0];
 
 #[test]
 fn few_tokens_give_the_bits_that_many_give() {

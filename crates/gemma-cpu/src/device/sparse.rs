@@ -15,11 +15,11 @@ use crate::simd::{self, ActiveUnits, Isa, Output, Turned};
 /// Most tokens of a run whose plan gets the copies: with more, the units that any token needs are nearly all.
 pub(super) const MAX_ROWS: usize = 4;
 
-/// Active units in a row of this many at which sparse and dense take the same time; see `docs/performance.md`.
-const MOST_ACTIVE: usize = 3;
+/// With more than one active unit in so many, the dense products take less time; see `docs/performance.md`.
+const MOST_ACTIVE: usize = 5;
 
-/// The part of the memory budget, one in so many, that copies leave free for caches and activations.
-const FREE_BUDGET: u64 = 2;
+/// Copies are made as long as all that is held stays within one part in so many of the budget: caches need some too.
+const BUDGET_PART: u64 = 2;
 
 /// What layers with a cutoff have computed, over all plans of a device. Runs of more than 4 tokens do not count.
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl SparseStatistics {
 
 /// A turned weight, and the weight, whose bytes stay where they are for as long.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(super) struct SharedCopy {
     weight: Weight,
     turned: Turned,
     _reservation: Reservation,
@@ -90,11 +90,11 @@ pub(super) struct Copy {
 
 /// The turned copies that plans of a device use.
 #[derive(Debug, Default)]
-pub(super) struct Copies(Mutex<Vec<Weak<Copy>>>);
+pub(super) struct Copies(Mutex<Vec<Weak<SharedCopy>>>);
 
 impl Copies {
     /// The copy of a weight, made now if no plan has one; none where the budget has no room.
-    fn get(&self, pool: &Pool, budget: &Budget, weight: &Weight) -> Option<Arc<Copy>> {
+    fn get(&self, pool: &Pool, budget: &Budget, weight: &Weight) -> Option<Arc<SharedCopy>> {
         // Held while the copy is made, so that no two plans make the same one.
         let mut copies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         copies.retain(|copy| copy.strong_count() > 0);
@@ -103,12 +103,12 @@ impl Copies {
         }
         let size = Turned::size(weight);
         let memory = budget.memory();
-        if memory.used.checked_add(size)? > memory.limit - memory.limit / FREE_BUDGET {
+        if memory.used.checked_add(size)? > memory.limit / BUDGET_PART {
             return None;
         }
         let reservation = budget.reserve("turned weights", size).ok()?;
         let turned = Turned::new(pool, weight);
-        let copy = Arc::new(Copy { weight: weight.clone(), turned, _reservation: reservation });
+        let copy = Arc::new(SharedCopy { weight: weight.clone(), turned, _reservation: reservation });
         copies.push(Arc::downgrade(&copy));
         Some(copy)
     }
@@ -126,7 +126,7 @@ fn same(a: &Weight, b: &Weight) -> bool {
 #[derive(Debug)]
 pub(super) struct Sparse {
     /// By weight.
-    copies: Vec<Option<Arc<Copy>>>,
+    copies: Vec<Option<Arc<SharedCopy>>>,
     active: ActiveUnits,
     counters: Arc<SparseCounters>,
 }

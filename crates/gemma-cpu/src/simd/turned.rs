@@ -3,6 +3,8 @@
 //! A product with an input that is zero nearly everywhere reads a few of its rows instead of the whole weight. Block
 //! formats keep their quants and scales; nothing is rounded again. Made once, in parallel.
 
+use std::ops::Range;
+
 use gemma_hal::block::BLOCK;
 use gemma_hal::{DType, Weight};
 
@@ -112,19 +114,21 @@ impl Layout {
 
     /// Copies block `chunk` of the rows of a group of columns.
     fn turn(self, weight: &Weight, group: usize, chunk: usize, target: &mut [u8]) {
-        let (bytes, stride) = (weight.span(), weight.row_stride());
-        let rows = chunk * BLOCK..weight.rows().min((chunk + 1) * BLOCK);
         let columns = group * GROUP..weight.columns().min((group + 1) * GROUP);
-        let size = self.dtype.block_bytes();
-        let first = columns.start / self.dtype.block_len() * size;
+        let place = |column: usize| column / self.dtype.block_len() * self.dtype.block_bytes();
+        let from = Patch {
+            bytes: weight.span(),
+            stride: weight.row_stride(),
+            rows: chunk * BLOCK..weight.rows().min((chunk + 1) * BLOCK),
+            columns: place(columns.start)..place(columns.end),
+        };
         let (values, scales) = target.split_at_mut(GROUP * self.column);
         match self.dtype {
             DType::Q4_0 | DType::Q8_0 => {
                 let mut quants = [[0_u8; BLOCK]; BLOCK];
-                for (r, row) in rows.enumerate() {
-                    let block = &bytes[row * stride + first..][..size];
-                    quants[r][..size - 2].copy_from_slice(&block[2..]);
-                    scales[(chunk * BLOCK + r) * 2..][..2].copy_from_slice(&block[..2]);
+                for (r, row) in from.rows().enumerate() {
+                    quants[r][..row.len() - 2].copy_from_slice(&row[2..]);
+                    scales[(chunk * BLOCK + r) * 2..][..2].copy_from_slice(&row[..2]);
                 }
                 let width = self.column / weight.rows().div_ceil(BLOCK);
                 let quants =
@@ -133,17 +137,38 @@ impl Layout {
                     column[chunk * width..][..width].copy_from_slice(&quants[..width]);
                 }
             }
-            DType::F16 | DType::BF16 | DType::F32 => {
-                for (r, row) in rows.enumerate() {
-                    let row = &bytes[row * stride + first..][..columns.len() * size];
-                    for (value, column) in
-                        row.chunks_exact(size).zip(values.chunks_exact_mut(self.column))
-                    {
-                        column[(chunk * BLOCK + r) * size..][..size].copy_from_slice(value);
-                    }
-                }
-            }
+            DType::F16 | DType::BF16 => turn_plain::<2>(&from, values, self.column, chunk),
+            DType::F32 => turn_plain::<4>(&from, values, self.column, chunk),
         }
+    }
+}
+
+/// Some rows of some columns of a weight.
+struct Patch<'a> {
+    bytes: &'a [u8],
+    stride: usize,
+    rows: Range<usize>,
+    /// Bytes of a row before the columns, and of the columns.
+    columns: Range<usize>,
+}
+
+impl Patch<'_> {
+    fn rows(&self) -> impl Iterator<Item = &[u8]> {
+        self.rows.clone().map(|row| &self.bytes[row * self.stride..][self.columns.clone()])
+    }
+}
+
+/// Turns values of `N` bytes by way of a small square: columns lie so far apart that lines written in turns would
+/// drive each other out of the first-level cache.
+fn turn_plain<const N: usize>(from: &Patch<'_>, values: &mut [u8], column: usize, chunk: usize) {
+    let mut square = [[[0; N]; BLOCK]; GROUP];
+    for (r, row) in from.rows().enumerate() {
+        for (value, square) in row.as_chunks::<N>().0.iter().zip(&mut square) {
+            square[r] = *value;
+        }
+    }
+    for (to, from) in values.chunks_exact_mut(column).zip(&square) {
+        to[chunk * BLOCK * N..][..BLOCK * N].copy_from_slice(from.as_flattened());
     }
 }
 
