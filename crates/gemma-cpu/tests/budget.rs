@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gemma_cpu::simd::Isa;
+use gemma_cpu::simd::{Activations, Isa};
 use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::op::{Heads, Op, RotaryQuery};
 use gemma_hal::{CacheLayout, DType, Device, DeviceError, Outputs, Plan, PlanBuilder, Rows, Storage, Weight};
@@ -27,7 +27,8 @@ fn plan(max_tokens: usize) -> Arc<Plan> {
 }
 
 fn device(memory: u64) -> CpuDevice {
-    CpuDevice::new(CpuOptions { threads: 1, isa: Isa::detect(), memory }).unwrap()
+    CpuDevice::new(CpuOptions { threads: 1, isa: Isa::detect(), activations: Activations::Float32, memory })
+        .unwrap()
 }
 
 #[test]

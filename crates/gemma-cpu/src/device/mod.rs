@@ -10,6 +10,7 @@ mod feed_forward;
 mod memory;
 mod norm;
 mod rotary;
+mod sparse;
 mod streams;
 
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use crate::pool::{self, Pool, PoolOptions};
 use crate::simd::{self, Activations, Isa, Kernels};
 use memory::Memory;
 use rotary::RotaryTables;
+use sparse::{Copies, Sparse};
+pub use sparse::{SparseCounters, SparseStatistics};
 
 /// Name in errors and of `--device`.
 const NAME: &str = "cpu";
@@ -70,6 +73,8 @@ pub struct CpuDevice {
     budget: Budget,
     pool: Arc<Pool>,
     kernels: Kernels,
+    copies: Copies,
+    counters: Arc<SparseCounters>,
 }
 
 impl CpuDevice {
@@ -86,8 +91,14 @@ impl CpuDevice {
             features: vec![options.isa.name().to_owned(), options.activations.name().to_owned()],
             units: options.threads,
         };
-        let kernels = Kernels { isa: options.isa, activations: options.activations };
-        Ok(Self { info, budget: Budget::new(NAME, options.memory), pool, kernels })
+        Ok(Self {
+            info,
+            budget: Budget::new(NAME, options.memory),
+            pool,
+            kernels: Kernels { isa: options.isa, activations: options.activations },
+            copies: Copies::default(),
+            counters: Arc::default(),
+        })
     }
 
     /// The threads, for measurements of the machine.
@@ -98,6 +109,11 @@ impl CpuDevice {
     /// The instruction set of the kernels.
     pub fn isa(&self) -> Isa {
         self.kernels.isa
+    }
+
+    /// What the layers with a cutoff compute; keeps counting after the device has been handed on.
+    pub fn sparse_counters(&self) -> Arc<SparseCounters> {
+        Arc::clone(&self.counters)
     }
 }
 
@@ -134,24 +150,22 @@ impl Device for CpuDevice {
 
     fn prepare(&self, plan: Arc<Plan>) -> Result<Box<dyn Executable>, DeviceError> {
         self.supports(&plan)?;
-        let scratch = streams::scratch_len(&plan);
+        let heads = attention::heads(&plan);
+        let scratch = streams::scratch_len(&plan).max(attention::scratch_len(&heads, plan.max_tokens()));
         let kept = kept_as_vectors(&plan);
         let vectors = kept.iter().zip(plan.weights()).filter(|(kept, _)| **kept);
         let vectors: u64 = vectors.map(|(_, named)| named.weight.values()).sum();
         let values = (rotary::table_values(&plan) + scratch) as u64 + vectors;
         // Before anything is made: what does not fit must not be asked of the system.
         let bytes = plan.arena().bytes().saturating_add(values.saturating_mul(4));
+        let bytes = bytes.saturating_add(Sparse::list_bytes(&plan));
         let reservation = self.budget.reserve("activations", bytes)?;
-        let head_dim = plan.steps().iter().filter_map(|step| match &step.op {
-            Op::Attention { heads, .. } => Some(heads.dim),
-            _ => None,
-        });
         // Tables are matrices too, one of them the head's.
         let columns = plan.weights().iter().map(|named| named.weight.columns()).max().unwrap_or(0);
-        let head_dim = head_dim.max().unwrap_or(0);
-        simd::reserve_scratch(self.kernels, &self.pool, head_dim, plan.max_tokens(), columns);
+        simd::reserve_scratch(self.kernels, &self.pool, &heads, plan.max_tokens(), columns);
         Ok(Box::new(CpuExecutable {
             memory: Memory::of(&plan),
+            sparse: Sparse::of(&plan, &self.copies, &self.pool, &self.budget, &self.counters),
             vectors: decode_vectors(&plan, &kept),
             rotary: RotaryTables::of(&plan),
             scratch: vec![0.0; scratch],
@@ -185,6 +199,8 @@ struct CpuExecutable {
     /// By weight: the values of norms and AltUp coefficients; empty for matrices that are read in place.
     vectors: Vec<Vec<f32>>,
     rotary: RotaryTables,
+    /// For layers with a cutoff, in plans of a few tokens.
+    sparse: Option<Sparse>,
     scratch: Vec<f32>,
     /// Tokens of the last run.
     tokens: usize,
@@ -201,6 +217,7 @@ struct Run<'a> {
     memory: &'a mut Memory,
     vectors: &'a [Vec<f32>],
     rotary: &'a RotaryTables,
+    sparse: Option<&'a mut Sparse>,
     scratch: &'a mut [f32],
     cache: &'a mut HostCache,
     tokens: &'a [u32],
@@ -274,6 +291,7 @@ impl Executable for CpuExecutable {
                 memory: &mut self.memory,
                 vectors: &self.vectors,
                 rotary: &self.rotary,
+                sparse: self.sparse.as_mut(),
                 scratch: &mut self.scratch,
                 cache,
                 tokens: call.tokens,

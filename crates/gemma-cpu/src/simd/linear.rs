@@ -430,7 +430,13 @@ impl<F: Format> Direct<'_, F> {
             *chunks = F::chunks(product.matrix.row(row + r.min(count - 1))).0;
         }
         // The hardware sees four short streams that end with the tile; the next tile is for us to ask for.
-        let ahead = if token == 0 { ROWS * product.matrix.stride } else { 0 };
+        let in_order = product.matrix.choice.is_none();
+        let ahead = if token == 0 && in_order { ROWS * product.matrix.stride } else { 0 };
+        if !in_order && token == 0 {
+            for row in (row + ROWS..product.rows.end).take(ROWS) {
+                product.matrix.row(row).chunks(64).for_each(|line| simd.prefetch(line.as_ptr()));
+            }
+        }
         for depth in product.inputs.depths() {
             let mut sums = [[simd.zero(); T]; ROWS];
             let inputs = product.inputs.blocks::<T>(token, &depth);

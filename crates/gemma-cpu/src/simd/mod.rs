@@ -22,11 +22,15 @@ mod portable;
 mod quantised;
 mod rows;
 mod shared;
+mod sparse;
 mod tile;
+mod turned;
+
+use gemma_hal::op::Heads;
 
 use crate::pool::Pool;
 
-pub use attention::attention;
+pub use attention::{attention, attention_scratch};
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -37,21 +41,26 @@ pub use linear::{Output, linear, linear_many, linear_rows};
 pub use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub use quantised::Avx512Vnni;
+pub use quantised::linear_columns_rounded;
 pub use rows::{
     MAX_STREAMS, dot, gaussian_cut, gelu_multiply, mix_streams, rms_norm, rms_norm_in_place, soft_cap,
     sum_of_squares,
 };
+pub use sparse::{ActiveUnits, linear_columns};
+pub use turned::Turned;
 
-/// Makes the scratch memory of every thread of `pool`, for heads of `head_dim` values and products of up to `n` inputs
-/// of up to `columns` values: which thread gets a piece of a run is left to chance, and none shall allocate in its
-/// first.
-pub(crate) fn reserve_scratch(kernels: Kernels, pool: &Pool, head_dim: usize, n: usize, columns: usize) {
+/// Makes the scratch memory of every thread of `pool`, for attention with these heads and products of up to `columns`
+/// values in runs of at most `rows` rows: which thread gets a piece of a run is left to chance, and none shall allocate
+/// in its first.
+pub(crate) fn reserve_scratch(kernels: Kernels, pool: &Pool, heads: &[Heads], rows: usize, columns: usize) {
     pool.run(|_, _| {
         linear::reserve_scratch();
         if kernels.activations == Activations::Int8 {
-            quantised::reserve_scratch(kernels.isa, n, columns);
+            quantised::reserve_scratch(kernels.isa, rows, columns);
         }
-        attention::reserve_scratch(head_dim);
+        for heads in heads {
+            attention::reserve_room(*heads, rows);
+        }
     });
 }
 

@@ -7,6 +7,7 @@
 mod activation;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod columns;
 mod portable;
 
 use std::ops::Range;
@@ -23,6 +24,7 @@ use activation::Layout;
 pub(super) use activation::Inputs;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512Vnni;
+pub use columns::linear_columns_rounded;
 
 /// Chains that an output is summed in, and blocks of a group.
 const CHAINS: usize = 4;
