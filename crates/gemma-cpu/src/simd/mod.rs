@@ -17,6 +17,8 @@ mod avx512;
 mod format;
 mod lanes;
 mod linear;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod rows;
 mod shared;
@@ -31,6 +33,8 @@ pub use avx2::Avx2;
 pub use avx512::Avx512;
 pub(crate) use lanes::Simd;
 pub use linear::{Output, linear, linear_many, linear_rows};
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
 pub use portable::Portable;
 pub use rows::{
     MAX_STREAMS, dot, gaussian_cut, gelu_multiply, mix_streams, rms_norm, rms_norm_in_place, soft_cap,
@@ -60,6 +64,9 @@ pub enum Isa {
     /// AVX-512 F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
 }
 
 /// Why the instruction set asked for cannot be used.
@@ -75,13 +82,15 @@ pub struct IsaError {
 impl Isa {
     /// Every instruction set that this processor has, the best one last.
     pub fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "changed on x86-64 only")]
+        #[allow(unused_mut, reason = "changed where there are vector instructions")]
         let mut all = vec![Self::Portable(Portable)];
         #[cfg(target_arch = "x86_64")]
         {
             all.extend(Avx2::detect().map(Self::Avx2));
             all.extend(Avx512::detect().map(Self::Avx512));
         }
+        #[cfg(target_arch = "aarch64")]
+        all.extend(Neon::detect().map(Self::Neon));
         all
     }
 
@@ -121,6 +130,8 @@ impl Isa {
             Self::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
         }
     }
 
@@ -133,6 +144,8 @@ impl Isa {
             Self::Avx2(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => simd.run(kernel),
         }
     }
 }
