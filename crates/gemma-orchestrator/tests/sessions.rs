@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use gemma_cpu::simd::Isa;
+use gemma_cpu::simd::{Activations, Isa};
 use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::fault::{Fault, FaultDevice};
 use gemma_hal::null::NullDevice;
@@ -22,7 +22,13 @@ fn model() -> Model {
 }
 
 fn cpu() -> CpuDevice {
-    CpuDevice::new(CpuOptions { threads: 1, isa: Isa::detect(), memory: MEMORY }).unwrap()
+    CpuDevice::new(CpuOptions {
+        threads: 1,
+        isa: Isa::detect(),
+        activations: Activations::Int8,
+        memory: MEMORY,
+    })
+    .unwrap()
 }
 
 fn engine_on(devices: Vec<Arc<dyn Device>>, context: usize, chunk: usize) -> Engine {

@@ -19,7 +19,7 @@ use gemma_hal::{
 };
 
 use crate::pool::{self, Pool};
-use crate::simd::{self, Isa};
+use crate::simd::{self, Activations, Isa, Kernels};
 use memory::Memory;
 use rotary::RotaryTables;
 
@@ -33,18 +33,33 @@ pub struct CpuOptions {
     pub threads: usize,
     /// Instruction set of the kernels.
     pub isa: Isa,
+    /// How activations enter products with weights in block formats.
+    pub activations: Activations,
     /// Most bytes of arenas and caches; mapped weights do not count.
     pub memory: u64,
 }
 
 impl CpuOptions {
-    /// One thread a core, the best instruction set (or the one that [`crate::simd::ISA_VARIABLE`] forces).
+    /// One thread a core, the best instruction set and rounded activations, or what [`simd::ISA_VARIABLE`] and
+    /// [`simd::ACTIVATIONS_VARIABLE`] force.
     ///
     /// # Errors
-    /// When the forced instruction set is not there.
-    pub fn detect(memory: u64) -> Result<Self, crate::simd::IsaError> {
-        Ok(Self { threads: pool::default_threads(), isa: Isa::from_env()?, memory })
+    /// When the forced instruction set is not there, or what is forced is unknown.
+    pub fn detect(memory: u64) -> Result<Self, OptionsError> {
+        let (isa, activations) = (Isa::from_env()?, Activations::from_env()?);
+        Ok(Self { threads: pool::default_threads(), isa, activations, memory })
     }
+}
+
+/// Why what the environment asks for cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// Of the instruction set.
+    #[error(transparent)]
+    Isa(#[from] simd::IsaError),
+    /// Of the activations.
+    #[error(transparent)]
+    Activations(#[from] simd::ActivationsError),
 }
 
 /// The machine's own cores.
@@ -53,7 +68,7 @@ pub struct CpuDevice {
     info: DeviceInfo,
     budget: Budget,
     pool: Arc<Pool>,
-    isa: Isa,
+    kernels: Kernels,
 }
 
 impl CpuDevice {
@@ -67,10 +82,11 @@ impl CpuDevice {
             id: NAME.to_owned(),
             name: processor_name(),
             kind: DeviceKind::Cpu,
-            features: vec![options.isa.name().to_owned()],
+            features: vec![options.isa.name().to_owned(), options.activations.name().to_owned()],
             units: options.threads,
         };
-        Ok(Self { info, budget: Budget::new(NAME, options.memory), pool, isa: options.isa })
+        let kernels = Kernels { isa: options.isa, activations: options.activations };
+        Ok(Self { info, budget: Budget::new(NAME, options.memory), pool, kernels })
     }
 
     /// The threads, for measurements of the machine.
@@ -80,7 +96,7 @@ impl CpuDevice {
 
     /// The instruction set of the kernels.
     pub fn isa(&self) -> Isa {
-        self.isa
+        self.kernels.isa
     }
 }
 
@@ -125,14 +141,17 @@ impl Device for CpuDevice {
             Op::Attention { heads, .. } => Some(heads.dim),
             _ => None,
         });
-        simd::reserve_scratch(&self.pool, head_dim.max().unwrap_or(0));
+        // Tables are matrices too, one of them the head's.
+        let columns = plan.weights().iter().map(|named| named.weight.columns()).max().unwrap_or(0);
+        let head_dim = head_dim.max().unwrap_or(0);
+        simd::reserve_scratch(self.kernels, &self.pool, head_dim, plan.max_tokens(), columns);
         Ok(Box::new(CpuExecutable {
             memory: Memory::of(&plan),
             vectors: decode_vectors(&plan),
             rotary,
             scratch: vec![0.0; scratch],
             pool: Arc::clone(&self.pool),
-            isa: self.isa,
+            kernels: self.kernels,
             plan,
             tokens: 0,
             _reservation: reservation,
@@ -156,7 +175,7 @@ impl Device for CpuDevice {
 struct CpuExecutable {
     plan: Arc<Plan>,
     pool: Arc<Pool>,
-    isa: Isa,
+    kernels: Kernels,
     memory: Memory,
     /// By weight: the values of norms and AltUp coefficients; empty for matrices that are read in place.
     vectors: Vec<Vec<f32>>,
@@ -172,6 +191,8 @@ struct Run<'a> {
     plan: &'a Plan,
     pool: &'a Pool,
     isa: Isa,
+    /// Of linear layers.
+    kernels: Kernels,
     memory: &'a mut Memory,
     vectors: &'a [Vec<f32>],
     rotary: &'a RotaryTables,
@@ -234,7 +255,8 @@ impl Executable for CpuExecutable {
             let mut run = Run {
                 plan: &self.plan,
                 pool: &self.pool,
-                isa: self.isa,
+                isa: self.kernels.isa,
+                kernels: self.kernels,
                 memory: &mut self.memory,
                 vectors: &self.vectors,
                 rotary: &self.rotary,

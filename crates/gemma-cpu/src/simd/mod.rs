@@ -15,11 +15,13 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod format;
+mod kernels;
 mod lanes;
 mod linear;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod quantised;
 mod rows;
 mod shared;
 mod tile;
@@ -31,21 +33,28 @@ pub use attention::attention;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+pub use kernels::{ACTIVATIONS_VARIABLE, Activations, ActivationsError, Kernels};
 pub(crate) use lanes::Simd;
 pub use linear::{Output, linear, linear_many, linear_rows};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub use quantised::Avx512Vnni;
 pub use rows::{
     MAX_STREAMS, dot, gaussian_cut, gelu_multiply, mix_streams, rms_norm, rms_norm_in_place, soft_cap,
     sum_of_squares,
 };
 
-/// Makes the scratch memory of every thread of `pool`, for heads of `head_dim` values: which thread gets a piece of a
-/// run is left to chance, and none shall allocate in its first.
-pub(crate) fn reserve_scratch(pool: &Pool, head_dim: usize) {
+/// Makes the scratch memory of every thread of `pool`, for heads of `head_dim` values and products of up to `n` inputs
+/// of up to `columns` values: which thread gets a piece of a run is left to chance, and none shall allocate in its
+/// first.
+pub(crate) fn reserve_scratch(kernels: Kernels, pool: &Pool, head_dim: usize, n: usize, columns: usize) {
     pool.run(|_, _| {
         linear::reserve_scratch();
+        if kernels.activations == Activations::Int8 {
+            quantised::reserve_scratch(kernels.isa, n, columns);
+        }
         attention::reserve_scratch(head_dim);
     });
 }
@@ -64,6 +73,9 @@ pub enum Isa {
     /// AVX-512 F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    /// The same with VNNI and VBMI, which integer products use; all else is computed as with [`Isa::Avx512`].
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
     /// NEON.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
@@ -88,6 +100,7 @@ impl Isa {
         {
             all.extend(Avx2::detect().map(Self::Avx2));
             all.extend(Avx512::detect().map(Self::Avx512));
+            all.extend(Avx512Vnni::detect().map(Self::Avx512Vnni));
         }
         #[cfg(target_arch = "aarch64")]
         all.extend(Neon::detect().map(Self::Neon));
@@ -130,6 +143,8 @@ impl Isa {
             Self::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(_) => "avx512vnni",
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => "neon",
         }
@@ -144,6 +159,8 @@ impl Isa {
             Self::Avx2(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(simd) => simd.avx512().run(kernel),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(simd) => simd.run(kernel),
         }
