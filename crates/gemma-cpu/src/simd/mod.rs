@@ -41,6 +41,8 @@ pub use neon::Neon;
 pub use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub use quantised::Avx512Vnni;
+#[cfg(target_arch = "aarch64")]
+pub use quantised::{NeonDot, NeonI8mm};
 pub use rows::{
     MAX_STREAMS, dot, gaussian_cut, gelu_multiply, mix_streams, rms_norm, rms_norm_in_place, soft_cap,
     sum_of_squares,
@@ -79,6 +81,12 @@ pub enum Isa {
     /// NEON.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
+    /// The same with dot products of 8-bit values, which integer products use.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot),
+    /// The same with matrix products of 8-bit values, which integer products of many inputs use.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(NeonI8mm),
 }
 
 /// Why the instruction set asked for cannot be used.
@@ -103,7 +111,11 @@ impl Isa {
             all.extend(Avx512Vnni::detect().map(Self::Avx512Vnni));
         }
         #[cfg(target_arch = "aarch64")]
-        all.extend(Neon::detect().map(Self::Neon));
+        {
+            all.extend(Neon::detect().map(Self::Neon));
+            all.extend(NeonDot::detect().map(Self::NeonDot));
+            all.extend(NeonI8mm::detect().map(Self::NeonI8mm));
+        }
         all
     }
 
@@ -147,6 +159,10 @@ impl Isa {
             Self::Avx512Vnni(_) => "avx512vnni",
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot(_) => "neondot",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm(_) => "i8mm",
         }
     }
 
@@ -163,6 +179,10 @@ impl Isa {
             Self::Avx512Vnni(simd) => simd.avx512().run(kernel),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(simd) => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot(simd) => simd.neon().run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm(simd) => simd.neon().run(kernel),
         }
     }
 }

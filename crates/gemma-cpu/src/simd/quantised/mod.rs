@@ -7,6 +7,8 @@
 mod activation;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use std::ops::Range;
@@ -23,6 +25,8 @@ use activation::Layout;
 pub(super) use activation::Inputs;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512Vnni;
+#[cfg(target_arch = "aarch64")]
+pub use neon::{NeonDot, NeonI8mm};
 
 /// Chains that an output is summed in, and blocks of a group.
 const CHAINS: usize = 4;
@@ -41,6 +45,8 @@ pub(super) fn supports(isa: Isa, dtype: DType) -> bool {
     let kernels = match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(_) => true,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => true,
         Isa::Portable(_) => true,
         #[cfg(target_arch = "x86_64")]
         _ => false,
@@ -54,6 +60,8 @@ pub(super) fn reserve_scratch(isa: Isa, n: usize, columns: usize) {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(_) => avx512::reserve_scratch(n, columns),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => neon::reserve_scratch(n, columns),
         _ => {}
     }
 }
@@ -69,6 +77,8 @@ pub(super) fn with_inputs<R>(
     let panels = match kernels.isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(_) => values.len() / columns > FEW_INPUTS,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => values.len() / columns > FEW_INPUTS,
         _ => false,
     };
     let layout = if panels { Layout::Tiled } else { Layout::Grouped };
@@ -86,6 +96,12 @@ pub(super) fn run_rows(
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(token) => avx512::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => neon::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot(token) => neon::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(token) => neon::run_rows(token, matrix, rows, inputs, target),
         _ => portable::run_rows(matrix, rows, inputs, target),
     }
 }
