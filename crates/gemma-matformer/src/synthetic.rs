@@ -4,9 +4,11 @@
 //! is zeros that no page of memory holds until somebody reads it, and then only the pages read.
 
 use std::io;
+use std::mem::offset_of;
 use std::num::NonZero;
 use std::path::Path;
 
+use gemma_hal::block::BlockQ6K;
 use gemma_hal::{DType, Storage, Weight};
 use half::{bf16, f16};
 use memmap2::{MmapMut, MmapOptions};
@@ -114,8 +116,27 @@ impl Filling {
             DType::F32 => random.fill_masked(row, pairs(0x807F_FFFF), pairs(magnitude.to_bits())),
             DType::BF16 => random.fill_masked(row, quads(0x807F), quads(bf16::from_f32(magnitude).to_bits())),
             DType::F16 => random.fill_masked(row, quads(0x83FF), quads(f16::from_f32(magnitude).to_bits())),
-            DType::Q8_0 => random.fill_blocks(row, self.dtype, magnitude / 64.0),
-            DType::Q4_0 => random.fill_blocks(row, self.dtype, magnitude / 4.0),
+            DType::Q8_0 => random.fill_blocks(row, self.dtype, &[(0, magnitude / 64.0)]),
+            DType::Q5_0 => random.fill_blocks(row, self.dtype, &[(0, magnitude / 8.0)]),
+            DType::Q4_0 => random.fill_blocks(row, self.dtype, &[(0, magnitude / 4.0)]),
+            // Minima put the middle of the steps at zero.
+            DType::Q4_1 => {
+                let step = magnitude / 4.0;
+                random.fill_blocks(row, self.dtype, &[(0, step), (2, -7.5 * step)]);
+            }
+            // Scales of groups are random as well, so steps are about 32 (Q6_K: 64) of these.
+            DType::Q4K => {
+                let step = magnitude / 256.0;
+                random.fill_blocks(row, self.dtype, &[(0, step), (2, 7.5 * step)]);
+            }
+            DType::Q5K => {
+                let step = magnitude / 512.0;
+                random.fill_blocks(row, self.dtype, &[(0, step), (2, 15.5 * step)]);
+            }
+            DType::Q6K => {
+                let place = offset_of!(BlockQ6K, scale);
+                random.fill_blocks(row, self.dtype, &[(place, magnitude / 1024.0)]);
+            }
         }
     }
 }
@@ -151,13 +172,13 @@ impl Random {
         rest.copy_from_slice(&last[..rest.len()]);
     }
 
-    /// Blocks of one scale and random steps.
-    fn fill_blocks(&mut self, out: &mut [u8], dtype: DType, scale: f32) {
-        let scale = f16::from_f32(scale).to_le_bytes();
+    /// Blocks of random bits with these f16 numbers at these places.
+    fn fill_blocks(&mut self, out: &mut [u8], dtype: DType, scales: &[(usize, f32)]) {
+        self.fill_masked(out, u64::MAX, 0);
         for block in out.chunks_exact_mut(dtype.block_bytes()) {
-            let (head, steps) = block.split_at_mut(scale.len());
-            head.copy_from_slice(&scale);
-            self.fill_masked(steps, u64::MAX, 0);
+            for (place, scale) in scales {
+                block[*place..place + 2].copy_from_slice(&f16::from_f32(*scale).to_le_bytes());
+            }
         }
     }
 }

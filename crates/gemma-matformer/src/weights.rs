@@ -3,8 +3,9 @@
 //! Matrices stay where and as the file has them. Norms, scales and AltUp coefficients, a few kilobytes a layer, are
 //! held as f32. A slice of a model is another `Weights` over the same bytes.
 
-use gemma_hal::block::dequantise_row;
+use gemma_hal::block::{BlockQ6K, dequantise_row};
 use gemma_hal::{DType, Storage, Weight};
+use std::mem::offset_of;
 
 use crate::checkpoint::tensors::{self, Name};
 use crate::{Checkpoint, CheckpointError, Config};
@@ -314,13 +315,17 @@ fn check_finite(name: &str, weight: &Weight) -> Result<(), CheckpointError> {
 fn not_finite(dtype: DType, row: &[u8]) -> Option<f32> {
     let f16 = |bytes: [u8; 2]| half::f16::from_le_bytes(bytes).to_f32();
     let wrong = |value: &f32| !value.is_finite();
+    // The f16 values that stand at these places of every block.
+    let in_blocks = |places: &[usize]| {
+        let blocks = row.chunks_exact(dtype.block_bytes());
+        blocks.flat_map(|block| places.iter().map(|at| f16([block[*at], block[at + 1]]))).find(wrong)
+    };
     match dtype {
         DType::F32 => row.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).find(wrong),
         DType::F16 => row.as_chunks().0.iter().map(|b| f16(*b)).find(wrong),
         DType::BF16 => row.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).find(wrong),
-        // Every block starts with its f16 scale.
-        DType::Q8_0 | DType::Q4_0 => {
-            row.chunks_exact(dtype.block_bytes()).map(|block| f16([block[0], block[1]])).find(wrong)
-        }
+        DType::Q8_0 | DType::Q5_0 | DType::Q4_0 => in_blocks(&[0]),
+        DType::Q5K | DType::Q4_1 | DType::Q4K => in_blocks(&[0, 2]),
+        DType::Q6K => in_blocks(&[offset_of!(BlockQ6K, scale)]),
     }
 }

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use gemma_hal::block::BLOCK;
-use gemma_hal::{DType, Weight};
+use gemma_hal::{DType, Weight, block};
 
 use super::format::{self, Format};
 use super::kernels::Kernels;
@@ -256,6 +256,9 @@ fn run_rows(isa: Isa, part: &Part<'_>, rows: Range<usize>, inputs: Inputs<'_>) {
         DType::BF16 => run_format(isa, product::<format::BF16>(part, rows, inputs)),
         DType::Q8_0 => run_format(isa, product::<format::Q8_0>(part, rows, inputs)),
         DType::Q4_0 => run_format(isa, product::<format::Q4_0>(part, rows, inputs)),
+        DType::Q6K | DType::Q5K | DType::Q5_0 | DType::Q4_1 | DType::Q4K => {
+            run_stored(isa, &product::<Stored>(part, rows, inputs));
+        }
     }
 }
 
@@ -268,11 +271,26 @@ fn run_format<F: Format>(isa: Isa, product: Product<'_, F>) {
     if whole_chunks && product.inputs.count() <= isa.run(DirectInputs::<F>(PhantomData)) {
         isa.run(Direct(product));
     } else {
-        PANEL.with_borrow_mut(|scratch| {
-            scratch.resize(PANEL_ROWS * DEPTH, Aligned([0.0; BLOCK]));
-            product.panels(isa, bytemuck::cast_slice_mut(scratch));
+        product.panels(isa, |rows, depth, scratch| {
+            isa.run(DecodePanel { product: &product, rows, depth, scratch });
         });
     }
+}
+
+/// Formats without vector code of their own, decoded by the plain functions of `gemma-hal`. Their rows end on a chunk.
+struct Stored;
+
+fn run_stored(isa: Isa, product: &Product<'_, Stored>) {
+    let matrix = &product.matrix;
+    let bytes = |chunks: usize| {
+        matrix.dtype.row_bytes(chunks * BLOCK).expect("blocks of columns end on blocks of every format")
+    };
+    product.panels(isa, |rows, depth, scratch| {
+        for (row, out) in rows.clone().zip(scratch.chunks_exact_mut(DEPTH)) {
+            let stored = &matrix.row(row)[bytes(depth.start)..bytes(depth.end)];
+            block::dequantise_row(matrix.dtype, stored, out[..depth.len()].as_flattened_mut());
+        }
+    });
 }
 
 /// Inputs in whole chunks.
@@ -427,13 +445,25 @@ impl<F: Format> Direct<'_, F> {
     }
 }
 
-impl<F: Format> Product<'_, F> {
-    /// Decodes rows into scratch memory, a panel and a block of columns at a time.
-    fn panels(&self, isa: Isa, scratch: &mut [Chunk]) {
+impl<F> Product<'_, F> {
+    /// Has `decode` fill scratch memory, a panel of rows and a block of columns at a time, and multiplies that.
+    fn panels(&self, isa: Isa, decode: impl Fn(&Range<usize>, &Range<usize>, &mut [Chunk])) {
+        PANEL.with_borrow_mut(|scratch| {
+            scratch.resize(PANEL_ROWS * DEPTH, Aligned([0.0; BLOCK]));
+            self.panels_in(isa, bytemuck::cast_slice_mut(scratch), decode);
+        });
+    }
+
+    fn panels_in(
+        &self,
+        isa: Isa,
+        scratch: &mut [Chunk],
+        decode: impl Fn(&Range<usize>, &Range<usize>, &mut [Chunk]),
+    ) {
         for first in self.rows.clone().step_by(PANEL_ROWS) {
             let rows = first..self.rows.end.min(first + PANEL_ROWS);
             for depth in self.inputs.depths() {
-                isa.run(DecodePanel { product: self, rows: &rows, depth: &depth, scratch });
+                decode(&rows, &depth, scratch);
                 isa.run(MultiplyPanel {
                     inputs: self.inputs,
                     target: self.target,

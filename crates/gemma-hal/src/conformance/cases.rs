@@ -7,7 +7,7 @@ use crate::{BufferId, DType};
 use super::RUNS;
 use super::generate::{Generate, VOCABULARY};
 
-/// Hidden size of the cases; a multiple of every block.
+/// Hidden size of the cases, where blocks are not longer.
 const D: usize = 96;
 /// AltUp streams.
 const A: usize = 4;
@@ -70,23 +70,26 @@ pub(super) const ALL: &[Case] = &[
 ];
 
 fn embed(g: &mut Generate) -> Vec<BufferId> {
-    let table = g.matrix("table", VOCABULARY, D);
-    let output = g.buffer("embedded", D);
+    let d = g.columns(D);
+    let table = g.matrix("table", VOCABULARY, d);
+    let output = g.buffer("embedded", d);
     g.plan.push(None, Op::Embed { table, scale: 3.5, output });
     vec![output]
 }
 
 fn per_layer_embed(g: &mut Generate) -> Vec<BufferId> {
-    // 12 values a layer: blocks of the table begin inside of stored blocks. Ids 30 to 36 have no row.
-    let (width, parent) = (12, 8);
-    let input = g.input("input", D);
+    let d = g.columns(D);
+    // 12 values a layer: blocks of the table begin inside of stored blocks, and the third of those taken ends in the
+    // next one. Ids 30 to 36 have no row.
+    let (width, parent) = (12, g.columns(32) / 4);
+    let input = g.input("input", d);
     let output = g.buffer("per_layer", width * 5);
     let op = Op::PerLayerEmbed {
         input,
-        projection: g.matrix("projection", width * parent, D),
+        projection: g.matrix("projection", width * parent, d),
         table: g.matrix("table", 30, width * parent),
         norm: g.norm("norm", width),
-        blocks: vec![0, 1, 4, 6, 7],
+        blocks: [0, 1, parent / 3, parent - 2, parent - 1].map(|block| block as u16).to_vec(),
         width,
         projection_scale: 0.1,
         table_scale: 4.0,
@@ -97,9 +100,10 @@ fn per_layer_embed(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn altup_init(g: &mut Generate) -> Vec<BufferId> {
-    let input = g.input("input", D);
-    let projections = (1..A).map(|i| g.matrix(&format!("projection {i}"), D, D)).collect();
-    let streams = g.buffer("streams", A * D);
+    let d = g.columns(D);
+    let input = g.input("input", d);
+    let projections = (1..A).map(|i| g.matrix(&format!("projection {i}"), d, d)).collect();
+    let streams = g.buffer("streams", A * d);
     g.plan.push(None, Op::AltUpInit { input, projections, streams });
     vec![streams]
 }
@@ -124,12 +128,13 @@ fn altup_predict(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn linear(g: &mut Generate) -> Vec<BufferId> {
-    let input = g.input("input", 160);
+    let columns = g.columns(288);
+    let input = g.input("input", columns);
     let mut outputs = Vec::new();
     let mut parts = Vec::new();
     for (name, rows) in [("a", 67), ("b", 1), ("c", 9 + g.below(9))] {
         let output = g.buffer(name, rows);
-        parts.push(LinearPart { weight: g.matrix(&format!("weight {name}"), rows, 160), output });
+        parts.push(LinearPart { weight: g.matrix(&format!("weight {name}"), rows, columns), output });
         outputs.push(output);
     }
     g.plan.push(None, Op::Linear { input, parts });
@@ -137,9 +142,10 @@ fn linear(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn linear_view(g: &mut Generate) -> Vec<BufferId> {
-    let input = g.input("input", D);
+    let d = g.columns(D);
+    let input = g.input("input", d);
     let output = g.buffer("output", 45);
-    let weight = g.matrix_view("weight", 45, D);
+    let weight = g.matrix_view("weight", 45, d);
     g.plan.push(None, Op::Linear { input, parts: vec![LinearPart { weight, output }] });
     vec![output]
 }
@@ -185,13 +191,14 @@ fn attention_residual(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn feed_forward(g: &mut Generate, cutoff: Option<f32>) -> Vec<BufferId> {
-    let width = 224;
-    let output = g.buffer("output", D);
+    let d = g.columns(D);
+    let width = g.columns(224);
+    let output = g.buffer("output", d);
     let op = Op::FeedForward {
-        input: g.input("input", D),
-        gate: g.matrix("gate", width, D),
-        up: g.matrix("up", width, D),
-        down: g.matrix_view("down", D, width),
+        input: g.input("input", d),
+        gate: g.matrix("gate", width, d),
+        up: g.matrix("up", width, d),
+        down: g.matrix_view("down", d, width),
         cutoff,
         gated: g.buffer("gated", width),
         hidden: g.buffer("hidden", width),
@@ -217,18 +224,19 @@ fn altup_correct(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn per_layer_input(g: &mut Generate, scaled: bool) -> Vec<BufferId> {
-    let width = 32;
-    let streams = g.input("streams", A * D);
+    let d = g.columns(D);
+    let width = g.columns(32);
+    let streams = g.input("streams", A * d);
     let op = Op::PerLayerInput {
         streams,
         active: 0,
         per_layer: g.input("per_layer", 3 * width),
         block: 1,
-        scale: scaled.then(|| g.norm("scale", D)),
-        gate: g.matrix("gate", width, D),
-        projection: g.matrix("projection", D, width),
-        norm: g.norm("norm", D),
-        scaled: g.buffer("scaled", D),
+        scale: scaled.then(|| g.norm("scale", d)),
+        gate: g.matrix("gate", width, d),
+        projection: g.matrix("projection", d, width),
+        norm: g.norm("norm", d),
+        scaled: g.buffer("scaled", d),
         gated: g.buffer("gated", width),
     };
     g.plan.push(None, op);
@@ -243,12 +251,13 @@ fn select_outputs(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn altup_merge(g: &mut Generate) -> Vec<BufferId> {
-    let output = g.buffer("merged", D);
+    let d = g.columns(D);
+    let output = g.buffer("merged", d);
     let op = Op::AltUpMerge {
-        streams: g.input("streams", A * D),
-        projections: (1..A).map(|i| g.matrix(&format!("projection {i}"), D, D)).collect(),
-        norm: g.norm("norm", D),
-        projected: g.buffer("projected", (A - 1) * D),
+        streams: g.input("streams", A * d),
+        projections: (1..A).map(|i| g.matrix(&format!("projection {i}"), d, d)).collect(),
+        norm: g.norm("norm", d),
+        projected: g.buffer("projected", (A - 1) * d),
         output,
     };
     g.plan.push(None, op);
@@ -256,8 +265,9 @@ fn altup_merge(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn unembed(g: &mut Generate) -> Vec<BufferId> {
-    let input = g.input("input", D);
-    let table = g.matrix("table", 131, D);
+    let d = g.columns(D);
+    let input = g.input("input", d);
+    let table = g.matrix("table", 131, d);
     let output = g.buffer("logits", 131);
     g.plan.push(None, Op::Unembed { input, table, softcap: 2.0, output });
     vec![output]

@@ -53,6 +53,11 @@ impl Generate {
         self.random.below(limit)
     }
 
+    /// The least number of columns, `wanted` or more, that ends on a block of the case's type.
+    pub(super) fn columns(&self, wanted: usize) -> usize {
+        wanted.next_multiple_of(self.dtype.block_len())
+    }
+
     pub(super) fn buffer(&mut self, name: &str, width: usize) -> BufferId {
         self.plan.buffer(name, Rows::Tokens, width)
     }
@@ -76,7 +81,7 @@ impl Generate {
     /// The left part of a random matrix: rows stand further apart than they are long.
     pub(super) fn matrix_view(&mut self, name: &str, rows: usize, columns: usize) -> WeightId {
         let limit = (3.0 / columns as f32).sqrt();
-        let parent = columns + 64;
+        let parent = columns + self.columns(64);
         let values: Vec<f32> = (0..rows * parent).map(|_| self.random.between(-limit, limit)).collect();
         let parent = stored(name, self.dtype, rows, parent, &values);
         self.plan.weight(name, parent.columns_view(columns).expect("fewer columns than the parent"))

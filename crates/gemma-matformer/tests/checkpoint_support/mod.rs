@@ -40,6 +40,16 @@ pub fn tiny() -> Config {
     }
 }
 
+/// [`tiny`], or a wider one where rows of that would end inside a block of `dtype`.
+pub fn tiny_for(dtype: DType) -> Config {
+    let tiny = tiny();
+    if tiny.hidden.is_multiple_of(dtype.block_len()) {
+        return tiny;
+    }
+    let ffn_widths = vec![256, 512, 256, 768];
+    Config { hidden: 256, ffn_widths, head_dim: 64, ple_width: 256, laurel_rank: 256, ..tiny }
+}
+
 /// The config.json of [`tiny`] in the text-only layout.
 pub fn config_json() -> Value {
     let config = tiny();
