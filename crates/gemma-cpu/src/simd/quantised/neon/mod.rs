@@ -134,3 +134,40 @@ pub(super) fn run_rows<G: Generation>(
         dtype => unreachable!("no integer kernel for {dtype}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gemma_hal::block::quantise_row;
+    use gemma_hal::{Storage, Weight};
+
+    use super::*;
+    use crate::pool::Pool;
+    use crate::simd::{Activations, Kernels, linear};
+
+    #[test]
+    fn every_generation_gives_the_same_bits() {
+        let pool = Pool::new(1).unwrap();
+        let values =
+            |count: usize| -> Vec<f32> { (0..count).map(|i| (i as f32 * 0.7).sin() * 3.0).collect() };
+        let neon = Neon::detect().map(Isa::Neon);
+        let faster = [NeonDot::detect().map(Isa::NeonDot), NeonI8mm::detect().map(Isa::NeonI8mm)];
+        let (rows, columns) = (21, 1056);
+        for dtype in [DType::Q4_0, DType::Q8_0] {
+            let bytes: Vec<u8> =
+                values(rows * columns).chunks(columns).flat_map(|row| quantise_row(dtype, row)).collect();
+            let weight = Weight::new(Storage::new("test", bytes), 0, rows, columns, dtype).unwrap();
+            for n in [1, 2, 7, 12] {
+                let product = |isa| {
+                    let mut out = vec![0.0; n * rows];
+                    let kernels = Kernels { isa, activations: Activations::Int8 };
+                    linear(kernels, &pool, &weight, &values(n * columns), n, &mut out);
+                    out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+                };
+                let expected = neon.map(product);
+                for isa in faster.into_iter().flatten() {
+                    assert_eq!(Some(product(isa)), expected, "{} {dtype}, {n} inputs", isa.name());
+                }
+            }
+        }
+    }
+}
