@@ -75,12 +75,20 @@ impl Tile<'_> {
                 let next = row.as_ptr().wrapping_add(group * CHAINS).cast::<u8>();
                 simd.neon().prefetch(next.wrapping_add(ahead));
             }
-            for chain in 0..CHAINS {
-                step::<F, G, T>(simd, rows, &inputs, group, chain, &mut sums);
-            }
+            step::<F, G, T, 0>(simd, rows, &inputs, group, &mut sums);
+            step::<F, G, T, 1>(simd, rows, &inputs, group, &mut sums);
+            step::<F, G, T, 2>(simd, rows, &inputs, group, &mut sums);
+            step::<F, G, T, 3>(simd, rows, &inputs, group, &mut sums);
         }
-        for chain in 0..blocks % CHAINS {
-            step::<F, G, T>(simd, rows, &inputs, groups, chain, &mut sums);
+        let rest = blocks % CHAINS;
+        if rest > 0 {
+            step::<F, G, T, 0>(simd, rows, &inputs, groups, &mut sums);
+        }
+        if rest > 1 {
+            step::<F, G, T, 1>(simd, rows, &inputs, groups, &mut sums);
+        }
+        if rest > 2 {
+            step::<F, G, T, 2>(simd, rows, &inputs, groups, &mut sums);
         }
         let mut out = [[0.0; ROWS]; T];
         for t in 0..T {
@@ -92,17 +100,16 @@ impl Tile<'_> {
     }
 }
 
-/// Adds the products of one block.
+/// Adds the products of one block. The chain is known when this is compiled, so that all sums stay in registers.
 #[inline(always)]
-fn step<F: Format, G: Integer, const T: usize>(
+fn step<F: Format, G: Integer, const T: usize, const CHAIN: usize>(
     simd: G,
     rows: [&[F::Block]; ROWS],
     inputs: &[Rounded<'_>; T],
     group: usize,
-    chain: usize,
     sums: &mut Sums<T>,
 ) {
-    let block = group * CHAINS + chain;
+    let block = group * CHAINS + CHAIN;
     let zero = neon!(vdupq_n_s8(0));
     let (mut weights, mut scales) = ([[zero; 2]; ROWS], [0; ROWS]);
     for r in 0..ROWS {
@@ -113,14 +120,14 @@ fn step<F: Format, G: Integer, const T: usize>(
     for t in 0..T {
         let vectors: &[[i8; 16]] = inputs[t].quants.as_flattened().as_chunks().0;
         let vectors: &[[i8; 16]; VECTORS] = part(vectors, group * VECTORS);
-        let input = load(simd.neon(), &[vectors[chain], vectors[CHAINS + chain]]);
+        let input = load(simd.neon(), &[vectors[CHAIN], vectors[CHAINS + CHAIN]]);
         let mut dots = [neon!(vdupq_n_s32(0)); ROWS];
         for r in 0..ROWS {
             dots[r] = simd.dot(weights[r], input);
         }
         let dots = add_lanes(simd.neon(), dots);
-        sums[t][chain] = neon! {
-            vfmaq_f32(sums[t][chain], vcvtq_f32_s32(dots), vmulq_n_f32(scales, inputs[t].scales[block]))
+        sums[t][CHAIN] = neon! {
+            vfmaq_f32(sums[t][CHAIN], vcvtq_f32_s32(dots), vmulq_n_f32(scales, inputs[t].scales[block]))
         };
     }
 }

@@ -11,7 +11,8 @@ use gemma_hal::block::BLOCK;
 
 use super::{NeonDot, NeonI8mm};
 use crate::simd::Neon;
-use crate::simd::lanes::part;
+use crate::simd::lanes;
+use crate::simd::quantised::activation::TILE;
 
 /// Rows of a panel.
 pub(super) const PANEL: usize = 8;
@@ -64,13 +65,13 @@ impl Integer for Neon {
 
     #[inline(always)]
     fn dot(self, weights: Quants, inputs: Quants) -> int32x4_t {
-        let [first, last] = [(weights[0], inputs[0]), (weights[1], inputs[1])].map(|(a, b)| {
-            neon! {
-                // Two products of at most 128 · 127 fit 16 bits.
-                let low = vmull_s8(vget_low_s8(a), vget_low_s8(b));
-                vmlal_high_s8(low, a, b)
-            }
-        });
+        // Two products of at most 128 · 127 fit 16 bits.
+        let [first, last] = neon! {
+            [
+                vmlal_high_s8(vmull_s8(vget_low_s8(weights[0]), vget_low_s8(inputs[0])), weights[0], inputs[0]),
+                vmlal_high_s8(vmull_s8(vget_low_s8(weights[1]), vget_low_s8(inputs[1])), weights[1], inputs[1]),
+            ]
+        };
         neon!(vpadalq_s16(vpaddlq_s16(first), last))
     }
 
@@ -118,8 +119,15 @@ impl Integer for NeonDot {
         let mut out = [rows[0][0]; VECTORS];
         for part in 0..2 {
             for half in 0..2 {
-                let [a, b, c, d] =
-                    [0, 1, 2, 3].map(|row| neon!(vreinterpretq_s32_s8(rows[half * 4 + row][part])));
+                let four: &[Quants; 4] = lanes::part(&rows, half * 4);
+                let [a, b, c, d] = neon! {
+                    [
+                        vreinterpretq_s32_s8(four[0][part]),
+                        vreinterpretq_s32_s8(four[1][part]),
+                        vreinterpretq_s32_s8(four[2][part]),
+                        vreinterpretq_s32_s8(four[3][part]),
+                    ]
+                };
                 let columns = neon! {
                     let (ab, ab2) = (pairs(vtrn1q_s32(a, b)), pairs(vtrn2q_s32(a, b)));
                     let (cd, cd2) = (pairs(vtrn1q_s32(c, d)), pairs(vtrn2q_s32(c, d)));
@@ -136,30 +144,49 @@ impl Integer for NeonDot {
     #[inline(always)]
     fn dots<const T: usize>(self, panel: &Panel, inputs: &[[i8; BLOCK]; T]) -> [Dots; T] {
         let mut dots = [[neon!(vdupq_n_s32(0)); 2]; T];
-        for part in 0..2 {
-            let mut sixteen = [neon!(vdupq_n_s8(0)); T];
-            for t in 0..T {
-                sixteen[t] = load::<2>(self.0, inputs[t].as_chunks().0)[part];
-            }
-            for step in 0..4 {
-                let weights: Quants = load(self.0, &panel[(part * 4 + step) * 2..]);
-                for t in 0..T {
-                    for half in 0..2 {
-                        let (sum, four) = (dots[t][half], sixteen[t]);
-                        // SAFETY: `self` proves that the processor has the feature.
-                        dots[t][half] = unsafe {
-                            match step {
-                                0 => sdot_lane::<0>(sum, weights[half], four),
-                                1 => sdot_lane::<1>(sum, weights[half], four),
-                                2 => sdot_lane::<2>(sum, weights[half], four),
-                                _ => sdot_lane::<3>(sum, weights[half], four),
-                            }
-                        };
-                    }
-                }
-            }
-        }
+        self.half::<T, 0>(panel, inputs, &mut dots);
+        self.half::<T, 1>(panel, inputs, &mut dots);
         dots
+    }
+}
+
+impl NeonDot {
+    /// Adds the products of columns `16 · HALF ..`.
+    #[inline(always)]
+    fn half<const T: usize, const HALF: usize>(
+        self,
+        panel: &Panel,
+        inputs: &[[i8; BLOCK]; T],
+        dots: &mut [Dots; T],
+    ) {
+        let mut sixteen = [neon!(vdupq_n_s8(0)); T];
+        for t in 0..T {
+            [sixteen[t]] = load(self.0, &inputs[t].as_chunks().0[HALF..]);
+        }
+        self.four::<T, 0>(&panel[HALF * 8..], sixteen, dots);
+        self.four::<T, 1>(&panel[HALF * 8 + 2..], sixteen, dots);
+        self.four::<T, 2>(&panel[HALF * 8 + 4..], sixteen, dots);
+        self.four::<T, 3>(&panel[HALF * 8 + 6..], sixteen, dots);
+    }
+
+    /// Adds the products of 4 columns with values `4 · LANE ..` of the inputs.
+    #[inline(always)]
+    fn four<const T: usize, const LANE: usize>(
+        self,
+        panel: &[[i8; 16]],
+        inputs: [int8x16_t; T],
+        dots: &mut [Dots; T],
+    ) {
+        let [low, high] = load(self.0, panel);
+        for t in 0..T {
+            // SAFETY: `self` proves that the processor has the feature.
+            dots[t] = unsafe {
+                [
+                    sdot_lane::<LANE>(dots[t][0], low, inputs[t]),
+                    sdot_lane::<LANE>(dots[t][1], high, inputs[t]),
+                ]
+            };
+        }
     }
 }
 
@@ -191,39 +218,76 @@ impl Integer for NeonI8mm {
 
     #[inline(always)]
     fn dots<const T: usize>(self, panel: &Panel, inputs: &[[i8; BLOCK]; T]) -> [Dots; T] {
-        let neon = self.neon();
-        let mut dots = [[neon!(vdupq_n_s32(0)); 2]; T];
-        for token in (0..T).step_by(2) {
-            // Where inputs are odd in number, the last is computed twice.
-            let other = (token + 1).min(T - 1);
-            let (a, b) =
-                (load::<2>(neon, inputs[token].as_chunks().0), load::<2>(neon, inputs[other].as_chunks().0));
-            // Value `2i + j` of a sum is that of row `i` of the pair of rows and input `j` of the pair of inputs.
-            let mut sums = [neon!(vdupq_n_s32(0)); 4];
-            for part in 0..2 {
-                let eights = interleave(neon, a[part], b[part]);
-                for step in 0..2 {
-                    let weights = load::<4>(neon, &panel[(part * 2 + step) * 4..]);
-                    for pair in 0..4 {
-                        // SAFETY: `self` proves that the processor has the feature.
-                        sums[pair] = unsafe { smmla(sums[pair], weights[pair], eights[step]) };
-                    }
+        let zero = neon!(vdupq_n_s32(0));
+        let mut sums = [[zero; 4]; PAIRS];
+        self.half::<T, 0>(panel, inputs, &mut sums);
+        self.half::<T, 1>(panel, inputs, &mut sums);
+        let mut dots = [[zero; 2]; T];
+        for t in 0..T {
+            let [a, b, c, d] = sums[t / 2];
+            dots[t] = neon! {
+                if t % 2 == 0 {
+                    [vuzp1q_s32(a, b), vuzp1q_s32(c, d)]
+                } else {
+                    [vuzp2q_s32(a, b), vuzp2q_s32(c, d)]
                 }
-            }
-            for half in 0..2 {
-                let (low, high) = (sums[2 * half], sums[2 * half + 1]);
-                dots[other][half] = neon!(vuzp2q_s32(low, high));
-                dots[token][half] = neon!(vuzp1q_s32(low, high));
-            }
+            };
         }
         dots
+    }
+}
+
+/// Pairs of inputs in a tile.
+const PAIRS: usize = TILE.div_ceil(2);
+
+/// By pair of inputs and of rows: value `2i + j` is the sum of row `i` and input `j` of their pairs.
+type PairSums = [[int32x4_t; 4]; PAIRS];
+
+impl NeonI8mm {
+    /// Adds the products of columns `16 · HALF ..`.
+    #[inline(always)]
+    fn half<const T: usize, const HALF: usize>(
+        self,
+        panel: &Panel,
+        inputs: &[[i8; BLOCK]; T],
+        sums: &mut PairSums,
+    ) {
+        let zero = neon!(vdupq_n_s8(0));
+        let (mut first, mut last) = ([zero; PAIRS], [zero; PAIRS]);
+        for pair in 0..T.div_ceil(2) {
+            // Where inputs are odd in number, the last is computed twice.
+            let tokens = [2 * pair, (2 * pair + 1).min(T - 1)];
+            let [a] = load(self.neon(), &inputs[tokens[0]].as_chunks().0[HALF..]);
+            let [b] = load(self.neon(), &inputs[tokens[1]].as_chunks().0[HALF..]);
+            [first[pair], last[pair]] = interleave(self.neon(), a, b);
+        }
+        self.eight::<T>(&panel[HALF * 8..], first, sums);
+        self.eight::<T>(&panel[HALF * 8 + 4..], last, sums);
+    }
+
+    /// Adds the products of 8 columns.
+    #[inline(always)]
+    fn eight<const T: usize>(self, panel: &[[i8; 16]], inputs: [int8x16_t; PAIRS], sums: &mut PairSums) {
+        let [a, b, c, d] = load(self.neon(), panel);
+        for pair in 0..T.div_ceil(2) {
+            let input = inputs[pair];
+            // SAFETY: `self` proves that the processor has the feature.
+            sums[pair] = unsafe {
+                [
+                    smmla(sums[pair][0], a, input),
+                    smmla(sums[pair][1], b, input),
+                    smmla(sums[pair][2], c, input),
+                    smmla(sums[pair][3], d, input),
+                ]
+            };
+        }
     }
 }
 
 /// The first `N` of these vectors.
 #[inline(always)]
 pub(super) fn load<const N: usize>(_: Neon, from: &[[i8; 16]]) -> [int8x16_t; N] {
-    let from: &[[i8; 16]; N] = part(from, 0);
+    let from: &[[i8; 16]; N] = lanes::part(from, 0);
     let mut out = [neon!(vdupq_n_s8(0)); N];
     for i in 0..N {
         out[i] = neon!(vld1q_s8(from[i].as_ptr()));
