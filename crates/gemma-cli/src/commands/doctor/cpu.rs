@@ -10,9 +10,15 @@ use super::Finding;
 use super::machine::Machine;
 use crate::output;
 
-/// Features that kernels of ours use or will use, by the names of /proc/cpuinfo.
-const FEATURES: [&str; 9] =
-    ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx_vnni"];
+/// Features that kernels of ours use or will use, by the names of /proc/cpuinfo, and the key that they stand behind:
+/// of x86-64, then of AArch64.
+const FEATURES: [(&str, &[&str]); 2] = [
+    (
+        "flags",
+        &["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx_vnni"],
+    ),
+    ("Features", &["asimd", "asimddp", "i8mm"]),
+];
 
 /// What the system tells.
 pub(super) fn findings(machine: &Machine<'_>) -> Vec<Finding> {
@@ -49,10 +55,10 @@ fn processor(info: &str) -> Finding {
 }
 
 fn features(info: &str) -> Finding {
-    let flags: BTreeSet<&str> =
-        values(info, "flags").next().unwrap_or_default().split_ascii_whitespace().collect();
-    let (has, lacks): (Vec<&str>, Vec<&str>) =
-        FEATURES.into_iter().partition(|feature| flags.contains(feature));
+    let listed = FEATURES.iter().find_map(|(key, names)| Some((values(info, key).next()?, *names)));
+    let (flags, names) = listed.unwrap_or_default();
+    let flags: BTreeSet<&str> = flags.split_ascii_whitespace().collect();
+    let (has, lacks): (Vec<&str>, Vec<&str>) = names.iter().partition(|feature| flags.contains(**feature));
     match (has.is_empty(), lacks.is_empty()) {
         (true, _) => Finding::warning("features", "none that the fast kernels use; the portable ones run"),
         (_, true) => Finding::ok("features", has.join(" ")),

@@ -68,6 +68,7 @@ impl Machine<'_> {
     pub(super) fn library(&self, name: &str) -> Option<PathBuf> {
         let folders = [
             "usr/lib/x86_64-linux-gnu",
+            "usr/lib/aarch64-linux-gnu",
             "usr/lib64",
             "usr/lib",
             "usr/local/lib",

@@ -72,6 +72,7 @@ pub(in crate::simd) struct Inputs<'a> {
 pub(super) struct Rounded<'a> {
     pub(super) quants: &'a [[i8; BLOCK]],
     pub(super) scales: &'a [f32],
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for products with unsigned weights"))]
     pub(super) sums: &'a [i32],
 }
 
