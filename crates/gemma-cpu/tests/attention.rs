@@ -118,9 +118,9 @@ fn every_shape_matches_f64() {
                     let case = Case { isa, heads, layer: &layer, query: &query, position };
                     for rows in [1, 9] {
                         let (found, expected) = (case.run(&pool, 0, rows), case.expected(rows));
-                        let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
-                        let error =
-                            squares(&mut found.iter().zip(&expected).map(|(a, b)| f64::from(*a) - b));
+                        let squares =
+                            |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
+                        let error = squares(&mut found.iter().zip(&expected).map(|(a, b)| f64::from(*a) - b));
                         let size = squares(&mut expected.iter().copied());
                         let what = format!("{} {heads:?} {dtype} {rows} rows at {position}", isa.name());
                         // Not `error > bound`: a NaN must fail.
@@ -147,7 +147,11 @@ fn threads_and_runs_change_no_bit() {
                     for rows in [1, 2, 3, 4, 5, 16, ROWS] {
                         let found = case.run(&pool, 0, rows);
                         let same = found.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
-                        assert!(same, "{} {heads:?} at {position}: {rows} rows, {threads} threads", isa.name());
+                        assert!(
+                            same,
+                            "{} {heads:?} at {position}: {rows} rows, {threads} threads",
+                            isa.name()
+                        );
                     }
                 }
             }

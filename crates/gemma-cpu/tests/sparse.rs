@@ -118,7 +118,10 @@ impl Network {
             (plan.buffer("gated", Rows::Tokens, UNITS), plan.buffer("hidden", Rows::Tokens, UNITS));
         let output = plan.buffer("output", Rows::Tokens, HIDDEN);
         plan.push(None, Op::Embed { table, scale: 1.0, output: input });
-        plan.push(None, Op::FeedForward { input, gate, up, down, cutoff: Some(cutoff), gated, hidden, output });
+        plan.push(
+            None,
+            Op::FeedForward { input, gate, up, down, cutoff: Some(cutoff), gated, hidden, output },
+        );
         Arc::new(plan.finish(Some(output)).unwrap())
     }
 }
@@ -130,9 +133,7 @@ fn device(isa: Isa, threads: usize, memory: u64) -> CpuDevice {
 fn run(device: &CpuDevice, executable: &mut dyn Executable, tokens: &[u32]) -> Vec<f32> {
     let layout = executable.plan().cache().clone();
     let mut cache = device.create_cache(&layout, TOKENS, TOKENS).unwrap();
-    executable
-        .run(Call { tokens, cache: cache.as_mut(), deadline: Deadline::never(), probe: None })
-        .unwrap();
+    executable.run(Call { tokens, cache: cache.as_mut(), deadline: Deadline::never(), probe: None }).unwrap();
     executable.output().to_vec()
 }
 
@@ -152,8 +153,10 @@ fn few_tokens_give_the_bits_that_many_give() {
                     let expected = run(&device, many.as_mut(), &tokens);
                     for rows in [1, 4] {
                         let mut few = device.prepare(network.plan(rows, cutoff)).unwrap();
-                        let found: Vec<f32> =
-                            tokens.chunks(rows).flat_map(|tokens| run(&device, few.as_mut(), tokens)).collect();
+                        let found: Vec<f32> = tokens
+                            .chunks(rows)
+                            .flat_map(|tokens| run(&device, few.as_mut(), tokens))
+                            .collect();
                         let what = format!("{} {dtype}, cutoff {cutoff}, {rows} tokens", isa.name());
                         assert_same_bits(&what, &found, &expected);
                     }

@@ -23,8 +23,8 @@ use crate::pool::{self, Pool};
 use crate::simd::{self, Isa};
 use memory::Memory;
 use rotary::RotaryTables;
-pub use sparse::{SparseCounters, SparseStatistics};
 use sparse::{Copies, Sparse};
+pub use sparse::{SparseCounters, SparseStatistics};
 
 /// Name in errors and of `--device`.
 const NAME: &str = "cpu";
@@ -36,7 +36,7 @@ pub struct CpuOptions {
     pub threads: usize,
     /// Instruction set of the kernels.
     pub isa: Isa,
-    /// Most bytes of arenas and caches; mapped weights do not count.
+    /// Most bytes of arenas, caches and turned copies; mapped weights do not count. Copies fill half of it at most.
     pub memory: u64,
 }
 
@@ -137,8 +137,7 @@ impl Device for CpuDevice {
         let rotary = RotaryTables::of(&plan);
         let heads = attention::heads(&plan);
         let scratch = streams::scratch_len(&plan).max(attention::scratch_len(&heads, plan.max_tokens()));
-        let bytes =
-            plan.arena().bytes() + (rotary.len() + scratch) as u64 * 4 + Sparse::list_bytes(&plan);
+        let bytes = plan.arena().bytes() + (rotary.len() + scratch) as u64 * 4 + Sparse::list_bytes(&plan);
         let reservation = self.budget.reserve("activations", bytes)?;
         simd::reserve_scratch(&self.pool, &heads, plan.max_tokens());
         Ok(Box::new(CpuExecutable {

@@ -287,12 +287,14 @@ mod tests {
     fn exponentials_are_within_two_units_in_the_last_place() {
         for isa in Isa::available() {
             // All that a softmax asks for, and what the activation functions do.
-            let x: Vec<f32> = (0..32 * 40_000).map(|i| -87.0 + 175.0 * (i as f32 / (32.0 * 40_000.0))).collect();
+            let x: Vec<f32> =
+                (0..32 * 40_000).map(|i| -87.0 + 175.0 * (i as f32 / (32.0 * 40_000.0))).collect();
             let mut found = x.clone();
             isa.run(ExpAll(found.as_chunks_mut().0));
             for (x, found) in x.iter().zip(&found) {
                 let expected = f64::from(*x).exp();
-                let unit = f64::from(f32::from_bits((expected as f32).to_bits() + 1)) - f64::from(expected as f32);
+                let unit =
+                    f64::from(f32::from_bits((expected as f32).to_bits() + 1)) - f64::from(expected as f32);
                 let error = (f64::from(*found) - expected).abs() / unit;
                 assert!(error <= 2.0, "{}: e^{x} is off by {error} units", isa.name());
             }

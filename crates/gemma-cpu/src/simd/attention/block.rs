@@ -10,10 +10,10 @@ use gemma_hal::HostLayer;
 use gemma_hal::block::BLOCK;
 
 use super::{Block, SPAN, TILE};
+use crate::simd::Kernel;
 use crate::simd::format::{Decode, Decoded, Format};
 use crate::simd::lanes::Simd;
 use crate::simd::rows::exp;
-use crate::simd::Kernel;
 
 /// Keys that are asked for before they are needed: one head's are half a kilobyte, too short for memory to foresee.
 const AHEAD: usize = 8;
@@ -202,7 +202,8 @@ fn visit<S: Simd, D: Decode>(
         let (largest, total) = (&mut state.largest[query], &mut state.totals[query]);
         soften(simd, &seen, scores, sums, largest, total);
     }
-    for (scores, sums) in scores.as_chunks::<TILE>().0.iter().zip(state.sums.chunks_exact_mut(TILE * blocks)) {
+    for (scores, sums) in scores.as_chunks::<TILE>().0.iter().zip(state.sums.chunks_exact_mut(TILE * blocks))
+    {
         gather_all::<S, D>(simd, values, scores, first, sums, blocks);
     }
 }
