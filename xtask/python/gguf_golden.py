@@ -1,4 +1,4 @@
-"""Writes the GGUF golden and the block-format golden.
+"""Writes the GGUF golden.
 
 Names, keys and value types are those that llama.cpp's converter gives Gemma 3n;
 the tokenizer is a small SentencePiece vocabulary of our own. Blocks and
@@ -11,7 +11,6 @@ import gguf
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Type
-from safetensors.numpy import save_file
 
 GLOBAL = {
     "embed_tokens": "token_embd",
@@ -254,24 +253,3 @@ def read_weights(path):
         else:
             weights[names[tensor.name]] = value
     return weights
-
-
-def write_blocks(folder):
-    """Values, their stored bytes and what the bytes mean, for every block format that is read."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(11)
-    values = rng.normal(0.0, 1.0, (16, 128)).astype(np.float32)
-    values *= np.float32(10.0) ** np.arange(-8, 8, dtype=np.float32)[:, None] * np.float32(0.004)
-    values[3, :32] = 0.0
-    values[5, 32:64] = 0.0
-    values[5, 40] = -3.5
-    values[6, 64:96] = np.where(np.arange(32) % 2 == 0, 1.25, -1.25)
-    values[7, :64] = np.arange(-32, 32, dtype=np.float32) / 8
-    values[8, 0:4] = [65504.0, -65504.0, 6.0e-8, -0.0]
-    values = np.clip(values, -65504.0, 65504.0)
-    tensors = {"values": values}
-    for kind in (Type.Q8_0, Type.Q4_0, Type.F16, Type.BF16):
-        stored = gguf.quants.quantize(values, kind)
-        tensors[f"{kind.name.lower()}.bytes"] = np.ascontiguousarray(stored).view(np.uint8)
-        tensors[f"{kind.name.lower()}.values"] = np.array(gguf.quants.dequantize(stored, kind), dtype=np.float32)
-    save_file(tensors, folder / "blocks.safetensors")

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import DynamicCache, Gemma3nForCausalLM, Gemma3nTextConfig
 from transformers.utils import logging
 
+import block_golden
 import gguf_golden
 from oracle import Oracle
 
@@ -384,7 +385,7 @@ def make(out):
             make_gguf(out / "four-layers-gguf", config, weights, texts, seed)
         if case == "sliced-parent":
             make_child(out / "sliced-child", config, weights, texts)
-    gguf_golden.write_blocks(out / "blocks")
+    block_golden.write(out / "blocks")
 
 
 def make_child(folder, config, weights, texts):

@@ -51,11 +51,17 @@ fn assert_close(what: &str, got: &[f32], expected: &[f64]) {
 
 /// Shapes that are not whole tiles, panels, blocks of columns or chunks, and one that is all of them.
 fn shapes(dtype: DType) -> Vec<(usize, usize)> {
-    let mut shapes = vec![(1, 32), (4, 64), (7, 1056), (33, 96), (50, 2080), (64, 1024)];
+    let shapes = [(1, 32), (4, 64), (7, 1056), (33, 96), (50, 2080), (64, 1024)];
+    let mut shapes = shapes.map(|(rows, columns)| (rows, columns_of(dtype, columns))).to_vec();
     if dtype.block_len() == 1 {
         shapes.extend([(1, 1), (5, 31), (9, 33), (18, 1025), (3, 1057)]);
     }
     shapes
+}
+
+/// The least number of columns, `wanted` or more, that ends on a block.
+fn columns_of(dtype: DType, wanted: usize) -> usize {
+    wanted.next_multiple_of(dtype.block_len())
 }
 
 #[test]
@@ -82,8 +88,8 @@ fn views_of_fewer_rows_and_columns_use_the_parent_s_bytes() {
     let pool = Pool::new(2).unwrap();
     for isa in Isa::available() {
         for dtype in DType::ALL {
-            let parent = weight(dtype, 40, 160, 3);
-            let columns = if dtype.block_len() == 1 { 77 } else { 96 };
+            let parent = weight(dtype, 40, columns_of(dtype, 160) + columns_of(dtype, 32), 3);
+            let columns = columns_of(dtype, 77);
             let view = parent.rows_view(5, 21).unwrap().columns_view(columns).unwrap();
             for n in [1, 9] {
                 let input = values(n * columns, 4);
@@ -97,9 +103,10 @@ fn views_of_fewer_rows_and_columns_use_the_parent_s_bytes() {
 
 #[test]
 fn thread_counts_and_batches_change_no_bit() {
-    let (rows, columns) = (130, 1088);
+    let rows = 130;
     for isa in Isa::available() {
         for dtype in DType::ALL {
+            let columns = columns_of(dtype, 1088);
             let weight = weight(dtype, rows, columns, 5);
             let input = values(40 * columns, 6);
             let one = Pool::new(1).unwrap();

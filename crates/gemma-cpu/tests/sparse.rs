@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use gemma_cpu::pool::Pool;
-use gemma_cpu::simd::{ActiveUnits, Isa, Turned, linear, linear_columns};
+use gemma_cpu::simd::{
+    Activations, ActiveUnits, Isa, Kernels, Turned, linear, linear_columns, linear_columns_rounded,
+};
 use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::block::quantise_row;
 use gemma_hal::{
@@ -58,7 +60,7 @@ fn shapes(dtype: DType) -> Vec<(usize, usize, usize)> {
 #[test]
 fn sums_over_columns_have_the_bits_of_the_dense_product() {
     for isa in Isa::available() {
-        for dtype in DType::ALL {
+        for dtype in DType::ALL.into_iter().filter(|dtype| Turned::supports(*dtype)) {
             for (rows, columns, parent) in shapes(dtype) {
                 let weight = weight(dtype, rows, parent, 1).columns_view(columns).unwrap();
                 for threads in [1, 3] {
@@ -78,6 +80,12 @@ fn sums_over_columns_have_the_bits_of_the_dense_product() {
                         let what =
                             format!("{} {dtype} {rows}x{columns}, {fraction} of the units", isa.name());
                         assert_same_bits(&what, &sparse, &dense);
+                        let kernels = Kernels { isa, activations: Activations::Int8 };
+                        if kernels.rounds_for(dtype) {
+                            linear_columns_rounded(isa, &pool, &turned, &input, &mut sparse);
+                            linear(kernels, &pool, &weight, &input, 1, &mut dense);
+                            assert_same_bits(&format!("{what}, rounded"), &sparse, &dense);
+                        }
                     }
                 }
             }
@@ -127,7 +135,12 @@ impl Network {
 }
 
 fn device(isa: Isa, threads: usize, memory: u64) -> CpuDevice {
-    CpuDevice::new(CpuOptions { threads, isa, memory }).unwrap()
+    device_of(Kernels { isa, activations: Activations::Int8 }, threads, memory)
+}
+
+fn device_of(kernels: Kernels, threads: usize, memory: u64) -> CpuDevice {
+    let Kernels { isa, activations } = kernels;
+    CpuDevice::new(CpuOptions { threads, isa, activations, memory }).unwrap()
 }
 
 fn run(device: &CpuDevice, executable: &mut dyn Executable, tokens: &[u32]) -> Vec<f32> {
@@ -144,11 +157,14 @@ const CUTOFFS: [f32; 6] = [100.0, 2.0, 1.0, 0.8, -0.5, -100.0];
 fn few_tokens_give_the_bits_that_many_give() {
     let tokens: Vec<u32> = (0..TOKENS as u32).collect();
     for isa in Isa::available() {
-        for dtype in DType::ALL {
+        for dtype in DType::ALL.into_iter().filter(|dtype| Turned::supports(*dtype)) {
             let network = Network::new(dtype);
-            for cutoff in CUTOFFS {
+            for (cutoff, activations) in CUTOFFS
+                .into_iter()
+                .flat_map(|cutoff| Activations::ALL.map(|activations| (cutoff, activations)))
+            {
                 for threads in [1, 3] {
-                    let device = device(isa, threads, 1 << 30);
+                    let device = device_of(Kernels { isa, activations }, threads, 1 << 30);
                     let mut many = device.prepare(network.plan(TOKENS, cutoff)).unwrap();
                     let expected = run(&device, many.as_mut(), &tokens);
                     for rows in [1, 4] {
@@ -157,7 +173,11 @@ fn few_tokens_give_the_bits_that_many_give() {
                             .chunks(rows)
                             .flat_map(|tokens| run(&device, few.as_mut(), tokens))
                             .collect();
-                        let what = format!("{} {dtype}, cutoff {cutoff}, {rows} tokens", isa.name());
+                        let what = format!(
+                            "{} {dtype} {}, cutoff {cutoff}, {rows} tokens",
+                            isa.name(),
+                            activations.name()
+                        );
                         assert_same_bits(&what, &found, &expected);
                     }
                 }

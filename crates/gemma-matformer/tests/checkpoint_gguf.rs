@@ -4,9 +4,11 @@ mod checkpoint_support;
 
 use std::fs;
 
-use checkpoint_support::{assert_same, error_of, load, storage, tiny, tiny_gguf, tiny_weights, values};
+use checkpoint_support::{
+    assert_same, error_of, gguf_bytes, load, storage, tiny, tiny_for, tiny_gguf, tiny_weights, values,
+};
 use gemma_hal::DType;
-use gemma_matformer::checkpoint::gguf::write::{GgufWriter, MetadataValue, write_model};
+use gemma_matformer::checkpoint::gguf::write::{GgufWriter, MetadataValue};
 use gemma_matformer::checkpoint::{GgufVocabulary, TokenizerSource};
 use gemma_matformer::{Checkpoint, Config, LayerKind, Slice, Weights, synthetic};
 use proptest::prelude::*;
@@ -68,10 +70,12 @@ impl Raw {
 
 #[test]
 fn a_model_returns_as_it_was_written() {
-    let weights = tiny_weights(DType::F32);
     for dtype in DType::ALL {
-        let checkpoint = open(&tiny_gguf(dtype, &[])).unwrap();
-        assert_eq!(checkpoint.config(), &tiny(), "{dtype}");
+        let config = tiny_for(dtype);
+        let weights = synthetic::weights(&config, DType::F32, 7).unwrap();
+        let bytes = gguf_bytes(&config, &weights, dtype, &[]);
+        let checkpoint = open(&bytes).unwrap();
+        assert_eq!(checkpoint.config(), &config, "{dtype}");
         let back = checkpoint.weights().unwrap();
         assert_eq!((back.embed.dtype(), back.norm.dtype()), (dtype, DType::F32));
         assert_eq!(back.parameters(), weights.parameters());
@@ -93,8 +97,7 @@ fn a_model_returns_as_it_was_written() {
 fn matrices_whose_rows_end_inside_a_block_keep_their_type() {
     let config = Config { ple_width: 24, laurel_rank: 20, ..tiny() };
     let weights = synthetic::weights(&config, DType::BF16, 1).unwrap();
-    let mut bytes = Vec::new();
-    write_model(&mut bytes, &config, &weights, &|_| DType::Q8_0, &[]).unwrap();
+    let bytes = gguf_bytes(&config, &weights, DType::Q8_0, &[]);
     let checkpoint = open(&bytes).unwrap();
     assert_eq!(checkpoint.config(), &config);
     let back = checkpoint.weights().unwrap();
@@ -108,8 +111,7 @@ fn a_slice_is_written_as_a_model_of_its_own() {
     let slice = Slice { skip_layers: vec![2], ffn_widths: vec![32, 96, 64] };
     let (config, sliced) = parent.slice(&tiny(), &slice).unwrap();
     for dtype in [DType::BF16, DType::F32] {
-        let mut bytes = Vec::new();
-        write_model(&mut bytes, &config, &sliced, &|_| dtype, &[]).unwrap();
+        let bytes = gguf_bytes(&config, &sliced, dtype, &[]);
         let checkpoint = open(&bytes).unwrap();
         assert_eq!(checkpoint.config(), &config);
         let back: Weights = checkpoint.weights().unwrap();
@@ -204,9 +206,9 @@ fn as_llama_cpp_writes(layers: u32, further: &[(&str, MetadataValue)]) -> Vec<u8
     for (name, dimensions) in tensors {
         writer.tensor(name, dimensions, DType::BF16);
     }
-    let mut bytes = Vec::new();
-    let sizes = tensors.map(|(_, dimensions)| dimensions.iter().product::<u64>() as usize * 2);
-    writer.write(&mut bytes, &mut |index, out| out.write_all(&vec![0; sizes[index]])).unwrap();
+    let mut bytes = writer.header();
+    let end = writer.places().last().map_or(0, |(first, length)| (first + length) as usize);
+    bytes.resize(bytes.len() + end, 0);
     bytes
 }
 
@@ -267,9 +269,7 @@ fn files_of_other_content_are_refused() {
     let only = |key: &str, value: MetadataValue| {
         let mut writer = GgufWriter::default();
         writer.metadata(key, value);
-        let mut bytes = Vec::new();
-        writer.write(&mut bytes, &mut |_, _| Ok(())).unwrap();
-        bytes
+        writer.header()
     };
     let architecture =
         "but only Gemma 3n (gemma3n, gemma3n_text) can be run; use a Gemma 3n E2B or E4B model";
@@ -356,16 +356,16 @@ fn a_missing_tensor_is_named() {
 #[test]
 fn a_type_that_is_not_read_is_named() {
     let mut bytes = tiny_gguf(DType::Q8_0, &[]);
-    // Type 3 is Q4_1: also blocks of 32, and smaller, so that the directory stays sound.
+    // Type 20 is IQ4_NL: also blocks of 32, and smaller, so that the directory stays sound.
     let name = b"blk.1.ffn_up.weight";
     let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len();
     let kind = at + 4 + 2 * 8;
     assert_eq!(bytes[kind], 8);
-    bytes[kind] = 3;
+    bytes[kind] = 20;
     assert_eq!(
         open(&bytes).unwrap_err(),
-        "memory: layers.1.mlp.up_proj.weight is stored as Q4_1, but weights are read from F32, F16, BF16, Q8_0 and \
-         Q4_0; convert the model to one of these"
+        "memory: layers.1.mlp.up_proj.weight is stored as IQ4_NL, but weights are read from F32, F16, BF16, Q8_0, \
+         Q6_K, Q5_K, Q5_0, Q4_1, Q4_K and Q4_0; convert the model to one of these"
     );
     bytes[kind] = 99;
     assert_fault("unknown type", &bytes, kind, "the tensor \"blk.1.ffn_up.weight\" has the unknown type 99");
@@ -373,19 +373,32 @@ fn a_type_that_is_not_read_is_named() {
 
 #[test]
 fn infinite_scales_are_found() {
-    let weights = tiny_weights(DType::F32);
-    for dtype in [DType::Q8_0, DType::Q4_0] {
-        let mut bytes = tiny_gguf(dtype, &[]);
+    for (dtype, place) in [
+        (DType::Q8_0, 0),
+        (DType::Q6K, 208),
+        (DType::Q5K, 0),
+        (DType::Q5K, 2),
+        (DType::Q5_0, 0),
+        (DType::Q4_1, 0),
+        (DType::Q4_1, 2),
+        (DType::Q4K, 0),
+        (DType::Q4K, 2),
+        (DType::Q4_0, 0),
+    ] {
+        let config = tiny_for(dtype);
+        let weights = synthetic::weights(&config, dtype, 7).unwrap();
+        let mut bytes = gguf_bytes(&config, &weights, dtype, &[]);
         let checkpoint = open(&bytes).unwrap();
-        let up = &checkpoint.weights().unwrap().layers[3].up;
-        // The scale of the second block of row 5.
-        let scale = up.offset() + 5 * up.row_stride() + dtype.block_bytes();
+        let down = &checkpoint.weights().unwrap().layers[3].down;
+        // A scale of the second block of row 5.
+        let scale = down.offset() + 5 * down.row_stride() + dtype.block_bytes() + place;
         bytes[scale..scale + 2].copy_from_slice(&[0x00, 0xFC]);
         let broken = open(&bytes).unwrap().weights().unwrap();
         assert_eq!(broken.parameters(), weights.parameters());
         assert_eq!(
             broken.check_finite().unwrap_err().to_string(),
-            "memory: layers.3.mlp.up_proj.weight: row 5 holds -inf; the weights are damaged, fetch them again"
+            "memory: layers.3.mlp.down_proj.weight: row 5 holds -inf; the weights are damaged, fetch them again",
+            "{dtype}"
         );
     }
 }

@@ -406,7 +406,7 @@ fn tensors_that_do_not_fit_the_config_are_refused() {
     assert_eq!(
         changed(|all| entry(all, gate).1 = Dtype::I16),
         "DIR/model.safetensors: model.layers.1.mlp.gate_proj.weight is stored as I16, but weights are read from \
-         F32, F16, BF16, Q8_0 and Q4_0; convert the model to one of these"
+         F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_0, Q4_1, Q4_K and Q4_0; convert the model to one of these"
     );
     assert_eq!(
         changed(|all| all.retain(|entry| entry.0 != gate)),

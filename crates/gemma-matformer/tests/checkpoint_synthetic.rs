@@ -2,22 +2,25 @@
 
 mod checkpoint_support;
 
-use checkpoint_support::{assert_same, tiny, values};
+use checkpoint_support::{assert_same, tiny, tiny_for, values};
 use gemma_hal::DType;
 use gemma_matformer::{Config, synthetic};
 
 #[test]
 fn values_are_finite_random_and_the_same_for_a_seed() {
     for dtype in DType::ALL {
-        let weights = synthetic::weights(&tiny(), dtype, 1).unwrap();
+        let config = tiny_for(dtype);
+        let weights = synthetic::weights(&config, dtype, 1).unwrap();
+        assert_eq!(weights.embed.dtype(), dtype);
         weights.check_finite().unwrap();
-        assert_same(&weights, &synthetic::weights(&tiny(), dtype, 1).unwrap());
+        assert_same(&weights, &synthetic::weights(&config, dtype, 1).unwrap());
         let (up, gate) = (values(&weights.layers[0].up), values(&weights.layers[0].gate));
-        let other = synthetic::weights(&tiny(), dtype, 2).unwrap();
+        let other = synthetic::weights(&config, dtype, 2).unwrap();
         assert!(up != gate && up != values(&other.layers[0].up), "{dtype}");
-        // A product with a vector of ones is about one: each of 64 values has a magnitude near 1/8.
+        // A product with a vector of ones is about one: each of n values has a magnitude near 1/sqrt(n).
         let mean_square = up.iter().map(|value| value * value).sum::<f32>() / up.len() as f32;
-        assert!((0.05..0.4).contains(&mean_square.sqrt()), "{dtype}: {}", mean_square.sqrt());
+        let size = (mean_square * config.hidden as f32).sqrt();
+        assert!((0.4..3.2).contains(&size), "{dtype}: {size}");
         let norm = values(&weights.norm);
         assert!(norm.iter().all(|value| (0.5..1.5).contains(value)), "{norm:?}");
     }

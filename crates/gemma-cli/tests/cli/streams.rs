@@ -70,7 +70,7 @@ fn exit_code_of_a_failed_validation_is_1_and_of_a_passed_one_0() {
     assert_eq!(problems[0]["what"], "tokenizer");
 
     let passed = run(&["validate"]).ok();
-    assert_eq!(passed.lines().count(), 5, "{passed}");
+    assert_eq!(passed.lines().count(), 7, "{passed}");
     assert!(passed.lines().all(|line| line.ends_with(": ok")), "{passed}");
 }
 

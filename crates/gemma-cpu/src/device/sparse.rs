@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use gemma_hal::{Budget, Op, Plan, Reservation, Weight};
 
 use crate::pool::Pool;
-use crate::simd::{self, ActiveUnits, Isa, Output, Turned};
+use crate::simd::{self, ActiveUnits, Kernels, Output, Turned};
 
 /// Most tokens of a run whose plan gets the copies: with more, the units that any token needs are nearly all.
 pub(super) const MAX_ROWS: usize = 4;
@@ -101,6 +101,9 @@ impl Copies {
         if let Some(copy) = copies.iter().filter_map(Weak::upgrade).find(|copy| same(&copy.weight, weight)) {
             return Some(copy);
         }
+        if !Turned::supports(weight.dtype()) {
+            return None;
+        }
         let size = Turned::size(weight);
         let memory = budget.memory();
         if memory.used.checked_add(size)? > memory.limit / BUDGET_PART {
@@ -171,31 +174,35 @@ impl Sparse {
     }
 
     /// One token's way from the cut gate to the output.
-    pub(super) fn row(&mut self, isa: Isa, pool: &Pool, layer: &Layer<'_>, row: Row<'_>) {
+    pub(super) fn row(&mut self, kernels: Kernels, pool: &Pool, layer: &Layer<'_>, row: Row<'_>) {
         let Row { x, gated, hidden, output } = row;
-        let units = gated.len();
+        let (isa, units) = (kernels.isa, gated.len());
         let count = self.active.find(isa, gated);
         let dense = count > units / MOST_ACTIVE;
         self.counters.count(count, units, dense);
         if dense {
-            simd::linear_many(isa, pool, &mut [Output::new(layer.up, hidden)], x, 1);
+            simd::linear_many(kernels, pool, &mut [Output::new(layer.up, hidden)], x, 1);
             simd::gelu_multiply(isa, gated, hidden);
-            return simd::linear(isa, pool, layer.down, gated, 1, output);
+            return simd::linear(kernels, pool, layer.down, gated, 1, output);
         }
         let (up, rest) = hidden.split_at_mut(count);
         let gate = &mut rest[..count];
-        simd::linear_rows(isa, pool, layer.up, self.active.units(), x, up);
+        simd::linear_rows(kernels, pool, layer.up, self.active.units(), x, up);
         for (gate, unit) in gate.iter_mut().zip(self.active.units()) {
             *gate = gated[*unit as usize];
         }
         simd::gelu_multiply(isa, gate, up);
-        if let Some(copy) = &self.copies[layer.down_index] {
-            simd::linear_columns(isa, pool, &copy.turned, &self.active, gate, output);
-        } else {
-            for (gate, unit) in gate.iter().zip(self.active.units()) {
-                gated[*unit as usize] = *gate;
-            }
-            simd::linear(isa, pool, layer.down, gated, 1, output);
+        let copy = self.copies[layer.down_index].as_ref();
+        let rounds = kernels.rounds_for(layer.down.dtype());
+        if let (Some(copy), false) = (copy, rounds) {
+            return simd::linear_columns(isa, pool, &copy.turned, &self.active, gate, output);
+        }
+        for (gate, unit) in gate.iter().zip(self.active.units()) {
+            gated[*unit as usize] = *gate;
+        }
+        match copy {
+            Some(copy) => simd::linear_columns_rounded(isa, pool, &copy.turned, gated, output),
+            None => simd::linear(kernels, pool, layer.down, gated, 1, output),
         }
     }
 }

@@ -15,9 +15,11 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod format;
+mod kernels;
 mod lanes;
 mod linear;
 mod portable;
+mod quantised;
 mod rows;
 mod shared;
 mod sparse;
@@ -33,9 +35,13 @@ pub use attention::{attention, attention_scratch};
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+pub use kernels::{ACTIVATIONS_VARIABLE, Activations, ActivationsError, Kernels};
 pub(crate) use lanes::Simd;
 pub use linear::{Output, linear, linear_many, linear_rows};
 pub use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub use quantised::Avx512Vnni;
+pub use quantised::linear_columns_rounded;
 pub use rows::{
     MAX_STREAMS, dot, gaussian_cut, gelu_multiply, mix_streams, rms_norm, rms_norm_in_place, soft_cap,
     sum_of_squares,
@@ -43,11 +49,15 @@ pub use rows::{
 pub use sparse::{ActiveUnits, linear_columns};
 pub use turned::Turned;
 
-/// Makes the scratch memory of every thread of `pool`, for attention with these heads in runs of at most `rows` rows:
-/// which thread gets a piece of a run is left to chance, and none shall allocate in its first.
-pub(crate) fn reserve_scratch(pool: &Pool, heads: &[Heads], rows: usize) {
+/// Makes the scratch memory of every thread of `pool`, for attention with these heads and products of up to `columns`
+/// values in runs of at most `rows` rows: which thread gets a piece of a run is left to chance, and none shall allocate
+/// in its first.
+pub(crate) fn reserve_scratch(kernels: Kernels, pool: &Pool, heads: &[Heads], rows: usize, columns: usize) {
     pool.run(|_, _| {
         linear::reserve_scratch();
+        if kernels.activations == Activations::Int8 {
+            quantised::reserve_scratch(kernels.isa, rows, columns);
+        }
         for heads in heads {
             attention::reserve_room(*heads, rows);
         }
@@ -68,6 +78,9 @@ pub enum Isa {
     /// AVX-512 F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    /// The same with VNNI and VBMI, which integer products use; all else is computed as with [`Isa::Avx512`].
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
 }
 
 /// Why the instruction set asked for cannot be used.
@@ -89,6 +102,7 @@ impl Isa {
         {
             all.extend(Avx2::detect().map(Self::Avx2));
             all.extend(Avx512::detect().map(Self::Avx512));
+            all.extend(Avx512Vnni::detect().map(Self::Avx512Vnni));
         }
         all
     }
@@ -129,6 +143,8 @@ impl Isa {
             Self::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(_) => "avx512vnni",
         }
     }
 
@@ -141,6 +157,8 @@ impl Isa {
             Self::Avx2(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(simd) => simd.avx512().run(kernel),
         }
     }
 }

@@ -148,6 +148,7 @@ pub fn linear_columns(
             DType::Q4_0 => {
                 isa.run(Columns::<Nibbles>::new(weight, active, input, chunks, output));
             }
+            dtype => unreachable!("{dtype} is not turned"),
         }
     });
 }

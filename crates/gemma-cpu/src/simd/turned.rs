@@ -34,6 +34,11 @@ pub struct Turned {
 }
 
 impl Turned {
+    /// Whether weights of this type can be turned: those whose blocks have one scale and nothing else.
+    pub fn supports(dtype: DType) -> bool {
+        matches!(dtype, DType::F32 | DType::F16 | DType::BF16 | DType::Q8_0 | DType::Q4_0)
+    }
+
     /// Bytes that the copy of a weight takes.
     pub fn size(weight: &Weight) -> u64 {
         let layout = Layout::of(weight.dtype(), weight.rows());
@@ -103,6 +108,7 @@ impl Layout {
             DType::F16 | DType::BF16 => (rows * 2, 0),
             DType::Q8_0 => (rows, rows * 2),
             DType::Q4_0 => (rows / 2, rows * 2),
+            dtype => unreachable!("{dtype} is not turned"),
         };
         Self { dtype, column, scales }
     }
@@ -139,6 +145,7 @@ impl Layout {
             }
             DType::F16 | DType::BF16 => turn_plain::<2>(&from, values, self.column, chunk),
             DType::F32 => turn_plain::<4>(&from, values, self.column, chunk),
+            dtype => unreachable!("{dtype} is not turned"),
         }
     }
 }

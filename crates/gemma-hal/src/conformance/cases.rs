@@ -7,11 +7,13 @@ use crate::{BufferId, DType};
 use super::RUNS;
 use super::generate::{Generate, VOCABULARY};
 
-/// Hidden size of the cases; a multiple of every block.
+/// Hidden size of the cases, where blocks are not longer.
 const D: usize = 96;
 /// AltUp streams.
 const A: usize = 4;
 const HEADS: Heads = Heads { query: 6, key_value: 2, dim: 32 };
+/// All queries share one key; a tile of queries is left half full.
+const ONE_KEY: Heads = Heads { query: 5, key_value: 1, dim: 48 };
 
 /// A plan and the runs to make with it.
 pub(super) struct Case {
@@ -29,7 +31,11 @@ impl Case {
     /// The plan that gives back the operation's output number `index`, if it has so many.
     pub(super) fn plan(&self, dtype: DType, cache: DType, seed: u64, index: usize) -> Option<Plan> {
         let width = HEADS.key_value_width();
-        let layers = vec![CacheLayer { width, window: Some(9) }, CacheLayer { width, window: None }];
+        let layers = vec![
+            CacheLayer { width, window: Some(9) },
+            CacheLayer { width, window: None },
+            CacheLayer { width: ONE_KEY.key_value_width(), window: None },
+        ];
         let layout = CacheLayout { layers, dtype: cache };
         let mut generate = Generate::new(self.name, dtype, layout, seed);
         let outputs = (self.build)(&mut generate);
@@ -53,11 +59,15 @@ pub(super) const ALL: &[Case] = &[
     case("per_layer_embed", true, per_layer_embed),
     case("altup_init", true, altup_init),
     case("altup_predict", false, altup_predict),
+    case("rms_norm", false, rms_norm),
+    case("add_norm", false, add_norm),
     case("linear", true, linear),
     case("linear, rows apart", true, linear_view),
     case("rotary, queries only", false, rotary_query),
-    cached("attention, window", |g| attention(g, 0)),
-    cached("attention, full", |g| attention(g, 1)),
+    cached("attention, window", |g| attention(g, 0, NORMED)),
+    cached("attention, full", |g| attention(g, 1, NORMED)),
+    cached("attention, window, values as they are", |g| attention(g, 0, SCALED)),
+    cached("attention, full, one key for all, stretched", |g| attention(g, 2, STRETCHED)),
     case("attention_residual", false, attention_residual),
     case("feed_forward", true, |g| feed_forward(g, None)),
     case("feed_forward, sparse", true, |g| feed_forward(g, Some(1.2))),
@@ -66,27 +76,31 @@ pub(super) const ALL: &[Case] = &[
     case("per_layer_input, no scale", true, |g| per_layer_input(g, false)),
     case("select_outputs", false, select_outputs),
     case("altup_merge", true, altup_merge),
-    case("unembed", true, unembed),
+    case("unembed", true, |g| unembed(g, Some(2.0))),
+    case("unembed, no cap", true, |g| unembed(g, None)),
 ];
 
 fn embed(g: &mut Generate) -> Vec<BufferId> {
-    let table = g.matrix("table", VOCABULARY, D);
-    let output = g.buffer("embedded", D);
+    let d = g.columns(D);
+    let table = g.matrix("table", VOCABULARY, d);
+    let output = g.buffer("embedded", d);
     g.plan.push(None, Op::Embed { table, scale: 3.5, output });
     vec![output]
 }
 
 fn per_layer_embed(g: &mut Generate) -> Vec<BufferId> {
-    // 12 values a layer: blocks of the table begin inside of stored blocks. Ids 30 to 36 have no row.
-    let (width, parent) = (12, 8);
-    let input = g.input("input", D);
+    let d = g.columns(D);
+    // 12 values a layer: blocks of the table begin inside of stored blocks, and the third of those taken ends in the
+    // next one. Ids 30 to 36 have no row.
+    let (width, parent) = (12, g.columns(32) / 4);
+    let input = g.input("input", d);
     let output = g.buffer("per_layer", width * 5);
     let op = Op::PerLayerEmbed {
         input,
-        projection: g.matrix("projection", width * parent, D),
+        projection: g.matrix("projection", width * parent, d),
         table: g.matrix("table", 30, width * parent),
         norm: g.norm("norm", width),
-        blocks: vec![0, 1, 4, 6, 7],
+        blocks: [0, 1, parent / 3, parent - 2, parent - 1].map(|block| block as u16).to_vec(),
         width,
         projection_scale: 0.1,
         table_scale: 4.0,
@@ -97,9 +111,10 @@ fn per_layer_embed(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn altup_init(g: &mut Generate) -> Vec<BufferId> {
-    let input = g.input("input", D);
-    let projections = (1..A).map(|i| g.matrix(&format!("projection {i}"), D, D)).collect();
-    let streams = g.buffer("streams", A * D);
+    let d = g.columns(D);
+    let input = g.input("input", d);
+    let projections = (1..A).map(|i| g.matrix(&format!("projection {i}"), d, d)).collect();
+    let streams = g.buffer("streams", A * d);
     g.plan.push(None, Op::AltUpInit { input, projections, streams });
     vec![streams]
 }
@@ -123,13 +138,34 @@ fn altup_predict(g: &mut Generate) -> Vec<BufferId> {
     vec![streams, normed]
 }
 
+fn rms_norm(g: &mut Generate) -> Vec<BufferId> {
+    let (input, output) = (g.input("input", D), g.buffer("output", D));
+    let norm = g.norm("norm", D);
+    g.plan.push(None, Op::RmsNorm { input, norm, output });
+    vec![output]
+}
+
+fn add_norm(g: &mut Generate) -> Vec<BufferId> {
+    let (residual, normed) = (g.input("residual", D), g.buffer("normed", D));
+    let op = Op::AddNorm {
+        input: g.input("input", D),
+        post_norm: g.norm("post_norm", D),
+        residual,
+        next_norm: g.norm("next_norm", D),
+        normed,
+    };
+    g.plan.push(None, op);
+    vec![residual, normed]
+}
+
 fn linear(g: &mut Generate) -> Vec<BufferId> {
-    let input = g.input("input", 160);
+    let columns = g.columns(288);
+    let input = g.input("input", columns);
     let mut outputs = Vec::new();
     let mut parts = Vec::new();
     for (name, rows) in [("a", 67), ("b", 1), ("c", 9 + g.below(9))] {
         let output = g.buffer(name, rows);
-        parts.push(LinearPart { weight: g.matrix(&format!("weight {name}"), rows, 160), output });
+        parts.push(LinearPart { weight: g.matrix(&format!("weight {name}"), rows, columns), output });
         outputs.push(output);
     }
     g.plan.push(None, Op::Linear { input, parts });
@@ -137,9 +173,10 @@ fn linear(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn linear_view(g: &mut Generate) -> Vec<BufferId> {
-    let input = g.input("input", D);
+    let d = g.columns(D);
+    let input = g.input("input", d);
     let output = g.buffer("output", 45);
-    let weight = g.matrix_view("weight", 45, D);
+    let weight = g.matrix_view("weight", 45, d);
     g.plan.push(None, Op::Linear { input, parts: vec![LinearPart { weight, output }] });
     vec![output]
 }
@@ -147,22 +184,43 @@ fn linear_view(g: &mut Generate) -> Vec<BufferId> {
 fn rotary_query(g: &mut Generate) -> Vec<BufferId> {
     let query = g.input("query", HEADS.query_width());
     let norm = g.norm("norm", HEADS.dim);
-    let query_of = Some(RotaryQuery { query, norm });
-    let op = Op::Rotary { heads: HEADS, theta: 1e4, cache_layer: 0, query: query_of, key_value: None };
+    let query_of = Some(RotaryQuery { query, norm, scale: 0.7 });
+    let op = Op::Rotary {
+        heads: HEADS,
+        theta: 1e4,
+        stretch: 1.0,
+        cache_layer: 0,
+        query: query_of,
+        key_value: None,
+    };
     g.plan.push(None, op);
     vec![query]
 }
 
-fn attention(g: &mut Generate, cache_layer: usize) -> Vec<BufferId> {
-    let query = g.input("query", HEADS.query_width());
-    let key = g.input("key", HEADS.key_value_width());
-    let value = g.input("value", HEADS.key_value_width());
-    let key_value = Some(RotaryKeyValue { key, value, norm: g.norm("key_norm", HEADS.dim) });
-    let query_of = Some(RotaryQuery { query, norm: g.norm("query_norm", HEADS.dim) });
-    let op = Op::Rotary { heads: HEADS, theta: 1e4, cache_layer, query: query_of, key_value };
+/// What the attentions of the models differ in.
+#[derive(Clone, Copy)]
+struct Variant {
+    heads: Heads,
+    scale: f32,
+    stretch: f32,
+    value_norm: bool,
+}
+
+const NORMED: Variant = Variant { heads: HEADS, scale: 1.0, stretch: 1.0, value_norm: true };
+const SCALED: Variant = Variant { scale: 0.3, value_norm: false, ..NORMED };
+const STRETCHED: Variant = Variant { heads: ONE_KEY, stretch: 8.0, ..SCALED };
+
+fn attention(g: &mut Generate, cache_layer: usize, variant: Variant) -> Vec<BufferId> {
+    let Variant { heads, scale, stretch, value_norm } = variant;
+    let query = g.input("query", heads.query_width());
+    let key = g.input("key", heads.key_value_width());
+    let value = g.input("value", heads.key_value_width());
+    let key_value = Some(RotaryKeyValue { key, value, norm: g.norm("key_norm", heads.dim), value_norm });
+    let query_of = Some(RotaryQuery { query, norm: g.norm("query_norm", heads.dim), scale });
+    let op = Op::Rotary { heads, theta: 1e4, stretch, cache_layer, query: query_of, key_value };
     g.plan.push(None, op);
-    let output = g.buffer("attended", HEADS.query_width());
-    g.plan.push(None, Op::Attention { heads: HEADS, cache_layer, query, output });
+    let output = g.buffer("attended", heads.query_width());
+    g.plan.push(None, Op::Attention { heads, cache_layer, query, output });
     vec![output]
 }
 
@@ -185,13 +243,14 @@ fn attention_residual(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn feed_forward(g: &mut Generate, cutoff: Option<f32>) -> Vec<BufferId> {
-    let width = 224;
-    let output = g.buffer("output", D);
+    let d = g.columns(D);
+    let width = g.columns(224);
+    let output = g.buffer("output", d);
     let op = Op::FeedForward {
-        input: g.input("input", D),
-        gate: g.matrix("gate", width, D),
-        up: g.matrix("up", width, D),
-        down: g.matrix_view("down", D, width),
+        input: g.input("input", d),
+        gate: g.matrix("gate", width, d),
+        up: g.matrix("up", width, d),
+        down: g.matrix_view("down", d, width),
         cutoff,
         gated: g.buffer("gated", width),
         hidden: g.buffer("hidden", width),
@@ -217,18 +276,19 @@ fn altup_correct(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn per_layer_input(g: &mut Generate, scaled: bool) -> Vec<BufferId> {
-    let width = 32;
-    let streams = g.input("streams", A * D);
+    let d = g.columns(D);
+    let width = g.columns(32);
+    let streams = g.input("streams", A * d);
     let op = Op::PerLayerInput {
         streams,
         active: 0,
         per_layer: g.input("per_layer", 3 * width),
         block: 1,
-        scale: scaled.then(|| g.norm("scale", D)),
-        gate: g.matrix("gate", width, D),
-        projection: g.matrix("projection", D, width),
-        norm: g.norm("norm", D),
-        scaled: g.buffer("scaled", D),
+        scale: scaled.then(|| g.norm("scale", d)),
+        gate: g.matrix("gate", width, d),
+        projection: g.matrix("projection", d, width),
+        norm: g.norm("norm", d),
+        scaled: g.buffer("scaled", d),
         gated: g.buffer("gated", width),
     };
     g.plan.push(None, op);
@@ -243,22 +303,24 @@ fn select_outputs(g: &mut Generate) -> Vec<BufferId> {
 }
 
 fn altup_merge(g: &mut Generate) -> Vec<BufferId> {
-    let output = g.buffer("merged", D);
+    let d = g.columns(D);
+    let output = g.buffer("merged", d);
     let op = Op::AltUpMerge {
-        streams: g.input("streams", A * D),
-        projections: (1..A).map(|i| g.matrix(&format!("projection {i}"), D, D)).collect(),
-        norm: g.norm("norm", D),
-        projected: g.buffer("projected", (A - 1) * D),
+        streams: g.input("streams", A * d),
+        projections: (1..A).map(|i| g.matrix(&format!("projection {i}"), d, d)).collect(),
+        norm: g.norm("norm", d),
+        projected: g.buffer("projected", (A - 1) * d),
         output,
     };
     g.plan.push(None, op);
     vec![output]
 }
 
-fn unembed(g: &mut Generate) -> Vec<BufferId> {
-    let input = g.input("input", D);
-    let table = g.matrix("table", 131, D);
+fn unembed(g: &mut Generate, softcap: Option<f32>) -> Vec<BufferId> {
+    let d = g.columns(D);
+    let input = g.input("input", d);
+    let table = g.matrix("table", 131, d);
     let output = g.buffer("logits", 131);
-    g.plan.push(None, Op::Unembed { input, table, softcap: 2.0, output });
+    g.plan.push(None, Op::Unembed { input, table, softcap, output });
     vec![output]
 }

@@ -2,6 +2,7 @@
 
 use crate::op::Op;
 use crate::plan::{CacheLayout, PlanBuilder, Rows};
+use crate::random::SplitMix64;
 use crate::{BufferId, DType, Storage, Weight, WeightId, block};
 
 use super::{MAX_RUN, OUTPUTS};
@@ -16,41 +17,39 @@ pub(super) struct Generate {
     random: Random,
 }
 
-/// SplitMix64: small, seeded, the same everywhere.
-pub(super) struct Random(u64);
+/// Numbers for sizes and values.
+pub(super) struct Random(SplitMix64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
-    }
-
     /// 0 to `limit` − 1.
     pub(super) fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+        (self.0.next_bits() % limit as u64) as usize
     }
 
     /// `low` to `high`.
     fn between(&mut self, low: f32, high: f32) -> f32 {
-        low + (high - low) * ((self.next() >> 40) as f32 / (1_u64 << 24) as f32)
+        low + (high - low) * self.0.next_unit()
     }
 }
 
 impl Generate {
     pub(super) fn random(seed: u64) -> Random {
-        Random(seed)
+        Random(SplitMix64::new(seed))
     }
 
     pub(super) fn new(name: &str, dtype: DType, cache: CacheLayout, seed: u64) -> Self {
         let plan = PlanBuilder::new(name, MAX_RUN, OUTPUTS, 1e-6, cache);
-        Self { plan, dtype, random: Random(seed) }
+        Self { plan, dtype, random: Self::random(seed) }
     }
 
     /// 0 to `limit` − 1.
     pub(super) fn below(&mut self, limit: usize) -> usize {
         self.random.below(limit)
+    }
+
+    /// The least number of columns, `wanted` or more, that ends on a block of the case's type.
+    pub(super) fn columns(&self, wanted: usize) -> usize {
+        wanted.next_multiple_of(self.dtype.block_len())
     }
 
     pub(super) fn buffer(&mut self, name: &str, width: usize) -> BufferId {
@@ -76,7 +75,7 @@ impl Generate {
     /// The left part of a random matrix: rows stand further apart than they are long.
     pub(super) fn matrix_view(&mut self, name: &str, rows: usize, columns: usize) -> WeightId {
         let limit = (3.0 / columns as f32).sqrt();
-        let parent = columns + 64;
+        let parent = columns + self.columns(64);
         let values: Vec<f32> = (0..rows * parent).map(|_| self.random.between(-limit, limit)).collect();
         let parent = stored(name, self.dtype, rows, parent, &values);
         self.plan.weight(name, parent.columns_view(columns).expect("fewer columns than the parent"))

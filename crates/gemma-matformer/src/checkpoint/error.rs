@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::ConfigError;
 
 /// Types that weights can be stored in, as error messages list them.
-pub(crate) const READ_TYPES: &str = "F32, F16, BF16, Q8_0 and Q4_0";
+pub(crate) const READ_TYPES: &str = "F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_0, Q4_1, Q4_K and Q4_0";
 
 /// Why a model cannot be opened.
 #[derive(Debug, thiserror::Error)]

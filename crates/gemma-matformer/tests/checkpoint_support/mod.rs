@@ -8,7 +8,8 @@ use std::path::Path;
 
 use gemma_hal::block::dequantise_row;
 use gemma_hal::{DType, Storage, Weight};
-use gemma_matformer::checkpoint::gguf::write::{MetadataValue, write_model};
+use gemma_matformer::checkpoint::gguf::write::MetadataValue;
+use gemma_matformer::export::{Export, Filling};
 use gemma_matformer::{Checkpoint, CheckpointError, Config, LayerKind, Weights, synthetic};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -38,6 +39,16 @@ pub fn tiny() -> Config {
         eos: vec![1, 7, 9],
         bos: 3,
     }
+}
+
+/// [`tiny`], or a wider one where rows of that would end inside a block of `dtype`.
+pub fn tiny_for(dtype: DType) -> Config {
+    let tiny = tiny();
+    if tiny.hidden.is_multiple_of(dtype.block_len()) {
+        return tiny;
+    }
+    let ffn_widths = vec![256, 512, 256, 768];
+    Config { hidden: 256, ffn_widths, head_dim: 64, ple_width: 256, laurel_rank: 256, ..tiny }
 }
 
 /// The config.json of [`tiny`] in the text-only layout.
@@ -76,8 +87,20 @@ pub fn tiny_weights(dtype: DType) -> Weights {
 
 /// A GGUF file of [`tiny`].
 pub fn tiny_gguf(dtype: DType, further: &[(String, MetadataValue)]) -> Vec<u8> {
+    gguf_bytes(&tiny(), &tiny_weights(DType::F32), dtype, further)
+}
+
+/// A GGUF file of `weights` with matrices of `dtype`.
+pub fn gguf_bytes(
+    config: &Config,
+    weights: &Weights,
+    dtype: DType,
+    further: &[(String, MetadataValue)],
+) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_model(&mut bytes, &tiny(), &tiny_weights(DType::F32), &|_| dtype, further).unwrap();
+    let export = Export::with_types(config, weights, &|_| dtype, further, Filling::default());
+    export.write_to(&mut bytes).unwrap();
+    assert_eq!(export.bytes(), bytes.len() as u64);
     bytes
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gemma_cpu::bandwidth;
+use gemma_cpu::measure;
 use gemma_cpu::pool::Pool;
 use gemma_cpu::simd::Isa;
 
@@ -20,14 +20,19 @@ pub(super) fn findings(machine: &Machine<'_>) -> Vec<Finding> {
     vec![processor(&info), features(&info), memory(machine)]
 }
 
-/// What the kernels reach: takes about half a second.
+/// What the kernels reach: takes about a second.
 pub(super) fn measured(isa: Isa, pool: &Pool) -> Vec<Finding> {
-    let (read, flops) = (bandwidth::measure(isa, pool), bandwidth::peak_flops(isa, pool));
+    let (read, flops) = (measure::read_bandwidth(isa, pool), measure::f32_peak(isa, pool));
+    let int8 = measure::int8_peak(isa, pool);
     let threads = pool.threads();
     vec![
         Finding::ok("kernels", format!("{} on {threads} threads", isa.name())),
         Finding::ok("bandwidth", format!("{:.1} GB/s read, measured", read / 1e9)),
         Finding::ok("arithmetic", format!("{:.0} GFLOP/s in f32, measured", flops / 1e9)),
+        Finding::ok(
+            "bytes",
+            format!("{:.0} GOP/s in int8 ({}), measured", int8.operations / 1e9, int8.instruction),
+        ),
     ]
 }
 
