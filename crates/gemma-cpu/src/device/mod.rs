@@ -39,7 +39,7 @@ pub struct CpuOptions {
     pub isa: Isa,
     /// How activations enter products with weights in block formats.
     pub activations: Activations,
-    /// Most bytes of arenas and caches; mapped weights do not count.
+    /// Most bytes of arenas, caches and turned copies; mapped weights do not count. Copies fill half of it at most.
     pub memory: u64,
 }
 

@@ -94,21 +94,21 @@ impl Kernel for Find<'_> {
                 count += usize::from(*value != 0.0);
             }
             let found = &found[..count];
-            let mut starts = [0_u32; MAX_LANES + 1];
+            let mut counts = [0_u32; MAX_LANES];
             for column in found {
-                starts[place[usize::from(*column) % S::LANES] + 1] += 1;
+                counts[place[usize::from(*column) % S::LANES]] += 1;
             }
-            starts[0] = total;
-            for leaf in 0..MAX_LANES {
-                starts[leaf + 1] += starts[leaf];
-                ends[leaf] = starts[leaf + 1];
+            let mut starts = [0; MAX_LANES];
+            for ((start, end), count) in starts.iter_mut().zip(ends).zip(counts) {
+                *start = total;
+                total += count;
+                *end = total;
             }
             for column in found {
                 let start = &mut starts[place[usize::from(*column) % S::LANES]];
                 self.units[*start as usize] = (span * SPAN) as u32 + u32::from(*column);
                 *start += 1;
             }
-            total += count as u32;
         }
         total as usize
     }
@@ -133,13 +133,21 @@ pub fn linear_columns(
     pool.for_chunks_mut(output, size * BLOCK, |task, output| {
         let chunks = task * size..chunks.min((task + 1) * size);
         match weight.dtype() {
-            DType::F32 => isa.run(Columns::<Plain<format::F32>>::new(weight, active, input, chunks, output)),
-            DType::F16 => isa.run(Columns::<Plain<format::F16>>::new(weight, active, input, chunks, output)),
-            DType::BF16 => {
-                isa.run(Columns::<Plain<format::BF16>>::new(weight, active, input, chunks, output))
+            DType::F32 => {
+                isa.run(Columns::<Plain<format::F32>>::new(weight, active, input, chunks, output));
             }
-            DType::Q8_0 => isa.run(Columns::<Bytes>::new(weight, active, input, chunks, output)),
-            DType::Q4_0 => isa.run(Columns::<Nibbles>::new(weight, active, input, chunks, output)),
+            DType::F16 => {
+                isa.run(Columns::<Plain<format::F16>>::new(weight, active, input, chunks, output));
+            }
+            DType::BF16 => {
+                isa.run(Columns::<Plain<format::BF16>>::new(weight, active, input, chunks, output));
+            }
+            DType::Q8_0 => {
+                isa.run(Columns::<Bytes>::new(weight, active, input, chunks, output));
+            }
+            DType::Q4_0 => {
+                isa.run(Columns::<Nibbles>::new(weight, active, input, chunks, output));
+            }
             dtype => unreachable!("{dtype} is not turned"),
         }
     });
