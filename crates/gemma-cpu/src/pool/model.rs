@@ -10,6 +10,7 @@ mod sync {
 }
 
 #[path = "gate.rs"]
+#[allow(clippy::duplicate_mod, reason = "the same source over other primitives is the point")]
 mod gate;
 
 use std::sync::Arc;

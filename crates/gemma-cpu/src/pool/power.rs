@@ -32,6 +32,9 @@ fn discharging(root: &Path) -> bool {
 mod tests {
     use super::*;
 
+    /// Names of files and what they say.
+    type Supply<'a> = &'a [(&'a str, &'a str)];
+
     #[test]
     fn a_battery_counts_when_nothing_feeds_the_machine() {
         const BATTERY: [(&str, &str); 2] = [("type", "Battery"), ("status", "Discharging")];
@@ -40,7 +43,7 @@ mod tests {
         const FULL: [(&str, &str); 2] = [("type", "Battery"), ("status", "Full")];
         const PLUGGED: [(&str, &str); 2] = [("type", "Mains"), ("online", "1")];
         const UNPLUGGED: [(&str, &str); 2] = [("type", "Mains"), ("online", "0")];
-        let cases: [(&[&[(&str, &str)]], bool); 6] = [
+        let cases: [(&[Supply<'_>], bool); 6] = [
             (&[], false),
             (&[&BATTERY], true),
             (&[&BATTERY, &UNPLUGGED], true),
