@@ -149,6 +149,12 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Whether it has all rows of the weight, one after the other.
+    #[inline(always)]
+    pub(super) fn is_whole(&self) -> bool {
+        self.choice.is_none()
+    }
+
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> &'a [u8] {
         let row = self.choice.map_or(row, |choice| choice[row] as usize);
