@@ -184,7 +184,7 @@ fn ctrl_c_ends_a_program_that_waits_for_input() {
 }
 
 #[cfg(unix)]
-fn interrupt(child: &Child) {
+pub(super) fn interrupt(child: &Child) {
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
 }
