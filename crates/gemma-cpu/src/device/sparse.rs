@@ -192,16 +192,15 @@ impl Sparse {
             *gate = gated[*unit as usize];
         }
         simd::gelu_multiply(isa, gate, up);
-        let copy = self.copies[layer.down_index].as_ref();
-        let rounds = kernels.rounds_for(layer.down.dtype());
-        if let (Some(copy), false) = (copy, rounds) {
-            return simd::linear_columns(isa, pool, &copy.turned, &self.active, gate, output);
-        }
+        // Whoever looks at the gate afterwards finds the input of down in it.
         for (gate, unit) in gate.iter().zip(self.active.units()) {
             gated[*unit as usize] = *gate;
         }
-        match copy {
-            Some(copy) => simd::linear_columns_rounded(isa, pool, &copy.turned, gated, output),
+        match &self.copies[layer.down_index] {
+            Some(copy) if kernels.rounds_for(layer.down.dtype()) => {
+                simd::linear_columns_rounded(isa, pool, &copy.turned, gated, output);
+            }
+            Some(copy) => simd::linear_columns(isa, pool, &copy.turned, &self.active, gate, output),
             None => simd::linear(kernels, pool, layer.down, gated, 1, output),
         }
     }

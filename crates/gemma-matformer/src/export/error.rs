@@ -60,6 +60,14 @@ pub enum ExportError {
         /// What is wrong.
         problem: String,
     },
+    /// The source has values that are no numbers.
+    #[error("{tensor} holds NaN or infinite values; the weights are damaged, fetch them again and remove {}", partial.display())]
+    NotFinite {
+        /// The started file.
+        partial: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
     /// The caller said stop.
     #[error("stopped; {} of {total} bytes are in {}, and the same command goes on from there", done, partial.display())]
     Stopped {

@@ -236,7 +236,9 @@ impl<'a> Planner<'a, '_> {
             .is_none()
             .then(|| weight.bytes() / (weight.columns() as u64).max(1) * width as u64)
             .map(|bytes| bytes / (weight.rows() as u64).max(1) * height as u64);
-        let part = Part { rows: height, source };
+        let importance = self.filling.importance.and_then(|all| all.get(canonical)).map(Vec::as_slice);
+        let part =
+            Part { rows: height, source, importance: importance.filter(|values| values.len() == width) };
         self.put(canonical, part, width, weight.dtype(), source_bytes);
     }
 
@@ -252,7 +254,6 @@ impl<'a> Planner<'a, '_> {
         let wanted = (self.types)(&info);
         let wanted = if class == Class::Small { DType::F32 } else { wanted };
         let dtype = fitting(wanted, &info);
-        let importance = self.filling.importance.and_then(|all| all.get(canonical));
         self.tensors.push(TensorPlan {
             class,
             dtype,
@@ -261,7 +262,6 @@ impl<'a> Planner<'a, '_> {
             columns,
             parts: vec![part],
             stacked: 1,
-            importance: importance.map(Vec::as_slice).filter(|values| values.len() == columns),
             name,
         });
     }
@@ -271,7 +271,7 @@ impl<'a> Planner<'a, '_> {
         let missing = self.config.vocabulary.saturating_sub(self.config.ple_vocabulary);
         let table = self.tensors.iter_mut().find(|tensor| tensor.class == Class::PleTable);
         if let (Some(table), true) = (table, missing > 0) {
-            table.parts.push(Part { rows: missing, source: Source::Constant(0.0) });
+            table.parts.push(Part { rows: missing, source: Source::Constant(0.0), importance: None });
         }
     }
 
@@ -296,7 +296,7 @@ impl<'a> Planner<'a, '_> {
                     (names::K_NORM, 1, self.config.head_dim, 1.0),
                     (names::V, kv, d, 0.0),
                 ] {
-                    let part = Part { rows, source: Source::Constant(value) };
+                    let part = Part { rows, source: Source::Constant(value), importance: None };
                     let stored = layer_weights.q.dtype();
                     self.put(&names::in_layer(layer, &name), part, columns, stored, Some(0));
                 }

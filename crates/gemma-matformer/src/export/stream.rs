@@ -161,6 +161,10 @@ impl Export<'_> {
             }
             let rows = first..tensor.rows().min(first + rows_at_once(tensor, run.threads));
             total = total.and(make_rows(tensor, rows.clone(), run.threads, run.measure, &mut bytes));
+            if total.lost > 0 {
+                let (partial, tensor) = (started.partial.clone(), tensor.name.clone());
+                return Err(ExportError::NotFinite { partial, tensor });
+            }
             if rows.end == tensor.rows() {
                 let padding = self.starts[index + 1] - self.starts[index] - tensor.bytes();
                 bytes.resize(bytes.len() + padding as usize, 0);

@@ -28,8 +28,6 @@ pub struct TensorPlan<'a> {
     pub(super) parts: Vec<Part<'a>>,
     /// Matrices that are stacked along the third dimension; 1 for all others.
     pub(super) stacked: usize,
-    /// Weight of the error of each column.
-    pub(super) importance: Option<&'a [f32]>,
 }
 
 /// Rows from one place.
@@ -37,6 +35,8 @@ pub struct TensorPlan<'a> {
 pub(super) struct Part<'a> {
     pub(super) rows: usize,
     pub(super) source: Source<'a>,
+    /// Weight of the error of each column.
+    pub(super) importance: Option<&'a [f32]>,
 }
 
 #[derive(Debug)]
@@ -62,6 +62,8 @@ pub struct Distance {
     pub error: f64,
     /// Sum of squared source values.
     pub signal: f64,
+    /// Values of the source that are NaN or infinite, which block formats cannot hold.
+    pub lost: u64,
 }
 
 impl Distance {
@@ -82,6 +84,7 @@ impl Distance {
             values: self.values + other.values,
             error: self.error + other.error,
             signal: self.signal + other.signal,
+            lost: self.lost + other.lost,
         }
     }
 }
@@ -183,8 +186,10 @@ impl TensorPlan<'_> {
                 for block in blocks {
                     scratch.kept.extend_from_slice(&scratch.whole[block * width..(block + 1) * width]);
                 }
-                out.copy_from_slice(&quantise_row_weighted(self.dtype, &scratch.kept, self.importance));
-                if measure { scratch.distance(self.dtype, out) } else { exact }
+                let lost = scratch.kept.iter().filter(|value| !value.is_finite()).count() as u64;
+                out.copy_from_slice(&quantise_row_weighted(self.dtype, &scratch.kept, part.importance));
+                let distance = if measure { scratch.distance(self.dtype, out) } else { exact };
+                Distance { lost, ..distance }
             }
         }
     }
@@ -214,6 +219,7 @@ impl Scratch {
             values: self.kept.len() as u64,
             error: pairs().map(|(wanted, found)| f64::from(wanted - found).powi(2)).sum(),
             signal: self.kept.iter().map(|value| f64::from(*value).powi(2)).sum(),
+            lost: 0,
         }
     }
 }
