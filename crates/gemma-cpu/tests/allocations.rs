@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gemma_cpu::simd::Isa;
+use gemma_cpu::simd::{Activations, Isa};
 use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::{Call, DType, Deadline, Device, Outputs};
 use gemma_matformer::plan::{self, PlanOptions};
@@ -45,9 +45,11 @@ fn config() -> Config {
 #[test]
 fn prefill_and_decode_allocate_nothing() {
     let config = config();
-    for dtype in DType::ALL {
+    let both = |dtype| Activations::ALL.map(|activations| (dtype, activations));
+    for (dtype, activations) in DType::ALL.into_iter().flat_map(both) {
         let weights = synthetic::weights(&config, dtype, 1).unwrap();
-        let device = CpuDevice::new(CpuOptions { threads: 2, isa: Isa::detect(), memory: 1 << 30 }).unwrap();
+        let options = CpuOptions { threads: 2, isa: Isa::detect(), activations, memory: 1 << 30 };
+        let device = CpuDevice::new(options).unwrap();
         for (max_tokens, outputs) in [(1, Outputs::Last), (24, Outputs::Last), (24, Outputs::None)] {
             let options =
                 PlanOptions { name: "run".to_owned(), max_tokens, outputs, cache_dtype: DType::F16 };
@@ -66,7 +68,7 @@ fn prefill_and_decode_allocate_nothing() {
                 run().unwrap();
             }
             let made = ALLOCATIONS.load(Ordering::Relaxed) - before;
-            assert_eq!(made, 0, "{dtype}, runs of {max_tokens} tokens, {outputs:?}");
+            assert_eq!(made, 0, "{dtype}, {activations:?}, runs of {max_tokens} tokens, {outputs:?}");
         }
     }
 }

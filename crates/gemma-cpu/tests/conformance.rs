@@ -1,7 +1,7 @@
 //! The backends against the suite of `gemma-hal`.
 
 use gemma_cpu::reference::ReferenceDevice;
-use gemma_cpu::simd::Isa;
+use gemma_cpu::simd::{Activations, Isa};
 use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::Device;
 use gemma_hal::conformance::{self, Bounds};
@@ -20,22 +20,35 @@ fn keeps_promises(device: &dyn Device) {
     assert_eq!(conformance::contract(device), Vec::<String>::new());
 }
 
-fn cpu(isa: Isa, threads: usize) -> CpuDevice {
-    CpuDevice::new(CpuOptions { threads, isa, memory: BUDGET }).unwrap()
+fn cpu(isa: Isa, activations: Activations, threads: usize) -> CpuDevice {
+    CpuDevice::new(CpuOptions { threads, isa, activations, memory: BUDGET }).unwrap()
 }
 
 #[test]
 fn cpu_agrees_with_the_reference() {
     for (seed, isa) in Isa::available().into_iter().enumerate() {
         for threads in [1, 3] {
-            passes(&cpu(isa, threads), Bounds::F32, seed as u64);
+            passes(&cpu(isa, Activations::Float32, threads), Bounds::F32, seed as u64);
+        }
+    }
+}
+
+#[test]
+fn cpu_with_rounded_activations_stays_near_the_reference() {
+    // Half a step of 127 in each activation.
+    let bounds = Bounds { blocks: 1e-3, ..Bounds::F32 };
+    for (seed, isa) in Isa::available().into_iter().enumerate() {
+        for threads in [1, 3] {
+            passes(&cpu(isa, Activations::Int8, threads), bounds, seed as u64);
         }
     }
 }
 
 #[test]
 fn cpu_keeps_the_contract() {
-    keeps_promises(&cpu(Isa::detect(), 2));
+    for activations in Activations::ALL {
+        keeps_promises(&cpu(Isa::detect(), activations, 2));
+    }
 }
 
 #[test]

@@ -54,10 +54,12 @@ pub(crate) fn check(plan: &Plan) -> Result<(), PlanError> {
     }
     outputs(plan)?;
     let mut written = vec![false; plan.buffers.len()];
+    let mut cached = vec![false; plan.cache.layers.len()];
     for (index, step) in plan.steps.iter().enumerate() {
         let at = At { plan, step: index, op: &step.op };
         at.uses(&mut written)?;
         at.shapes()?;
+        at.cache_use(&mut cached)?;
     }
     match plan.output {
         Some(id) if !written[id.index()] => Err(PlanError::Plan("the output buffer is never written")),
@@ -113,6 +115,20 @@ impl At<'_> {
             return Err(PlanError::Use { step: self.step, op: self.op.name(), buffer, problem });
         }
         seen.iter().for_each(|id| written[id.index()] = true);
+        Ok(())
+    }
+
+    /// The run's own keys and values must be in a cache layer before it is read, also by layers that share it: every
+    /// token sees itself. What earlier runs wrote is there already.
+    fn cache_use(&self, cached: &mut [bool]) -> Result<(), PlanError> {
+        match self.op {
+            Op::Rotary { cache_layer, key_value: Some(_), .. } => cached[*cache_layer] = true,
+            Op::Attention { cache_layer, .. } => {
+                let problem = "the cache layer is read before the plan writes keys and values to it";
+                self.require(cached[*cache_layer], problem)?;
+            }
+            _ => {}
+        }
         Ok(())
     }
 

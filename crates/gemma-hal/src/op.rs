@@ -211,7 +211,7 @@ pub enum Op {
     Attention {
         /// Sizes.
         heads: Heads,
-        /// Layer of the cache that is read.
+        /// Layer of the cache that is read, after the plan has written the run's keys and values to it.
         cache_layer: usize,
         /// `[T, query · dim]`.
         query: BufferId,
@@ -255,7 +255,7 @@ pub enum Op {
         down: WeightId,
         /// Φ⁻¹(sparsity) where the layer is sparse.
         cutoff: Option<f32>,
-        /// Room for the gate, `[T, f]`.
+        /// Room for the gate, `[T, f]`; in the end what `down` is multiplied by.
         gated: BufferId,
         /// Room for the up product, `[T, f]`.
         hidden: BufferId,
@@ -301,7 +301,7 @@ pub enum Op {
         norm: WeightId,
         /// Room for `u`, then for the projection, `[T, d]`.
         scaled: BufferId,
-        /// Room for the gate, `[T, p]`.
+        /// Room for the gate, `[T, p]`; in the end what `projection` is multiplied by.
         gated: BufferId,
     },
     /// Copies the rows whose logits are wanted: from here on only they are computed.

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gemma_cpu::reference::ReferenceDevice;
-use gemma_cpu::simd::Isa;
+use gemma_cpu::simd::{Activations, Isa};
 use gemma_cpu::{CpuDevice, CpuOptions};
+use gemma_hal::conformance::nmse;
 use gemma_hal::{BufferId, DType, Deadline, Device, Op, Probe, Step};
 use gemma_orchestrator::{Engine, EngineOptions, Model, Phase, Session, evaluate};
 use safetensors::SafeTensors;
@@ -81,10 +82,14 @@ fn engine(model: &Model, device: &Arc<dyn Device>, chunk: usize) -> Engine {
 fn devices() -> Vec<Arc<dyn Device>> {
     let mut devices: Vec<Arc<dyn Device>> = vec![Arc::new(ReferenceDevice::new(1 << 30))];
     for isa in Isa::available() {
-        let options = CpuOptions { threads: 1, isa, memory: 1 << 30 };
-        devices.push(Arc::new(CpuDevice::new(options).unwrap()));
+        devices.push(cpu(isa, Activations::Float32));
     }
     devices
+}
+
+fn cpu(isa: Isa, activations: Activations) -> Arc<dyn Device> {
+    let options = CpuOptions { threads: 1, isa, activations, memory: 1 << 30 };
+    Arc::new(CpuDevice::new(options).unwrap())
 }
 
 fn names(device: &dyn Device) -> String {
@@ -123,6 +128,31 @@ fn logits_of_every_position_are_transformers() {
             assert!(error <= LOGIT_BOUND, "{what}, prompt {index}: {error}");
         }
     });
+}
+
+/// The most that rounding activations to 8 bits may add, as squared error relative to the squared size of the logits.
+const ROUNDED_BOUND: f64 = 5e-3;
+
+#[test]
+fn rounded_activations_stay_near() {
+    let (model, golden) = (model("four-layers-gguf", None), golden("four-layers-gguf"));
+    for isa in Isa::available() {
+        let device = cpu(isa, Activations::Int8);
+        let mut engine = engine(&model, &device, 32);
+        let mut session = Session::new(&engine).unwrap();
+        for (index, prompt) in golden.prompts.iter().enumerate() {
+            let mut logits = Vec::new();
+            let mut collect = |_, row: &[f32]| logits.extend_from_slice(row);
+            session.score(&mut engine, &prompt.ids, &Deadline::never(), &mut collect).unwrap();
+            let error = nmse(&logits, &prompt.logits);
+            eprintln!(
+                "{}, prompt {index} of {} tokens: NMSE {error:.1e}",
+                names(device.as_ref()),
+                prompt.ids.len()
+            );
+            assert!(error <= ROUNDED_BOUND, "{}, prompt {index}: {error}", names(device.as_ref()));
+        }
+    }
 }
 
 /// Norms of the streams behind each layer.

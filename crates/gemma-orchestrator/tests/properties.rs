@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use gemma_cpu::simd::Isa;
+use gemma_cpu::simd::{Activations, Isa};
 use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::fault::{Fault, FaultDevice};
 use gemma_hal::{DType, Deadline, Device, DeviceError};
@@ -45,7 +45,15 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn cpu() -> Box<dyn Device> {
-    Box::new(CpuDevice::new(CpuOptions { threads: 1, isa: Isa::detect(), memory: 1 << 30 }).unwrap())
+    Box::new(
+        CpuDevice::new(CpuOptions {
+            threads: 1,
+            isa: Isa::detect(),
+            activations: Activations::Int8,
+            memory: 1 << 30,
+        })
+        .unwrap(),
+    )
 }
 
 fn engine(devices: Vec<Arc<dyn Device>>, chunk: usize) -> Engine {

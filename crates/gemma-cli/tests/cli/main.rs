@@ -4,6 +4,7 @@
 
 mod chat;
 mod eval;
+mod export;
 mod files;
 mod gemma3;
 mod measure;

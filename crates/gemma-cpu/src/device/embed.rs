@@ -45,7 +45,7 @@ impl Run<'_> {
                 .rows_view(usize::from(run[0]) * width, run.len() * width)
                 .expect("the plan's check has looked at the blocks");
             let target = Output::with_stride(&part, &mut out[done * width..], kept);
-            simd::linear_many(isa, self.pool, &mut [target], x, rows);
+            simd::linear_many(self.kernels, self.pool, &mut [target], x, rows);
             done += run.len();
         }
         let ids = self.tokens;
@@ -75,7 +75,7 @@ impl Run<'_> {
         let (rows, _) = self.rows(op);
         let table = self.plan.weight(*table);
         let [x, out] = self.memory.get([(*input, rows * table.columns()), (*output, rows * table.rows())]);
-        simd::linear(self.isa, self.pool, table, x, rows, out);
+        simd::linear(self.kernels, self.pool, table, x, rows, out);
         let (isa, Some(softcap)) = (self.isa, *softcap) else { return };
         // Pieces begin on whole vectors of their own row, so that a row comes out the same alone and among others.
         let piece = if rows == 1 { 4096 } else { table.rows() };

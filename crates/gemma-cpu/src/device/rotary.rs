@@ -26,24 +26,35 @@ struct Table {
     values: Vec<f32>,
 }
 
-impl RotaryTables {
-    pub(super) fn of(plan: &Plan) -> Self {
-        let mut tables: Vec<Table> = Vec::new();
-        for step in plan.steps() {
-            let Op::Rotary { heads, theta, stretch, .. } = &step.op else { continue };
+/// Values in all tables of `plan`, known before any is made.
+pub(super) fn table_values(plan: &Plan) -> usize {
+    bases(plan).into_iter().map(|base| plan.max_tokens() * base.dim + base.dim / 2).sum()
+}
+
+/// Each base that the plan uses, once.
+fn bases(plan: &Plan) -> Vec<Base> {
+    let mut bases = Vec::new();
+    for step in plan.steps() {
+        if let Op::Rotary { heads, theta, stretch, .. } = &step.op {
             let base = Base { theta: *theta, stretch: *stretch, dim: heads.dim };
-            if !tables.iter().any(|table| table.base == base) {
-                let frequency = |i| op::rotary_frequency(*theta, i, base.dim) / stretch;
-                let values = vec![0.0; plan.max_tokens() * base.dim];
-                tables.push(Table { base, frequencies: (0..base.dim / 2).map(frequency).collect(), values });
+            if !bases.contains(&base) {
+                bases.push(base);
             }
         }
-        Self { tables }
     }
+    bases
+}
 
-    /// Values in all tables.
-    pub(super) fn len(&self) -> usize {
-        self.tables.iter().map(|table| table.values.len() + table.frequencies.len()).sum()
+impl RotaryTables {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let table = |base: Base| Table {
+            base,
+            frequencies: (0..base.dim / 2)
+                .map(|i| op::rotary_frequency(base.theta, i, base.dim) / base.stretch)
+                .collect(),
+            values: vec![0.0; plan.max_tokens() * base.dim],
+        };
+        Self { tables: bases(plan).into_iter().map(table).collect() }
     }
 
     /// Computes the angles of `count` positions from `start` on, as products in f32 like transformers.

@@ -38,7 +38,7 @@ impl<'a> Run<'a> {
         for (i, id) in projections.iter().enumerate() {
             let weight = self.plan.weight(*id);
             let target = Output::with_stride(weight, &mut out[(i + 1) * width..], count * width);
-            simd::linear_many(isa, self.pool, &mut [target], x, rows);
+            simd::linear_many(self.kernels, self.pool, &mut [target], x, rows);
         }
         let x = &*x;
         self.pool.for_chunks_mut(out, count * width, |row, streams| {
@@ -138,12 +138,12 @@ impl<'a> Run<'a> {
                 u.iter_mut().zip(scale).for_each(|(u, scale)| *u *= scale);
             }
         }
-        simd::linear(isa, self.pool, gate, scaled, rows, gated);
+        simd::linear(self.kernels, self.pool, gate, scaled, rows, gated);
         let per_layer = &*per_layer;
         self.pool.for_chunks_mut(gated, inner, |row, gated| {
             simd::gelu_multiply(isa, gated, &per_layer[row * ple + block * inner..][..inner]);
         });
-        simd::linear(isa, self.pool, projection, gated, rows, scaled);
+        simd::linear(self.kernels, self.pool, projection, gated, rows, scaled);
         self.pool.for_chunks_pair_mut(streams, all, scaled, width, |_, streams, e| {
             simd::rms_norm_in_place(isa, e, Some(norm), eps);
             for (index, stream) in streams.chunks_exact_mut(width).enumerate() {
@@ -172,7 +172,7 @@ impl<'a> Run<'a> {
             }
             let weight = self.plan.weight(*id);
             let target = Output::with_stride(weight, &mut projected[i * width..], (count - 1) * width);
-            simd::linear_many(isa, self.pool, &mut [target], stream_rows, rows);
+            simd::linear_many(self.kernels, self.pool, &mut [target], stream_rows, rows);
         }
         let streams = &*streams;
         self.pool.for_chunks_pair_mut(projected, width * (count - 1), out, width, |row, projected, out| {

@@ -167,7 +167,7 @@ impl Run<'_> {
     }
 
     fn feed_forward(&mut self, op: &Op, r: usize) {
-        let Op::FeedForward { input, gate, up, down, cutoff, output, .. } = op else {
+        let Op::FeedForward { input, gate, up, down, cutoff, gated: product, output, .. } = op else {
             unreachable!("the caller has sorted the operations")
         };
         let x = self.activations.row(*input, r);
@@ -177,6 +177,7 @@ impl Run<'_> {
         }
         let up = math::product(self.plan.weight(*up), x);
         let hidden: Vec<f32> = gated.iter().zip(&up).map(|(gate, up)| math::gelu(*gate) * up).collect();
+        self.activations.row_mut(*product, r).copy_from_slice(&hidden);
         let out = math::product(self.plan.weight(*down), &hidden);
         self.activations.row_mut(*output, r).copy_from_slice(&out);
     }
@@ -192,7 +193,7 @@ impl Run<'_> {
             projection,
             norm,
             scaled,
-            ..
+            gated: product,
         } = op
         else {
             unreachable!("the caller has sorted the operations")
@@ -205,6 +206,7 @@ impl Run<'_> {
         let gated = math::product(self.plan.weight(*gate), &u);
         let per_layer = &self.activations.row(*per_layer, r)[block * gated.len()..];
         let gated: Vec<f32> = gated.iter().zip(per_layer).map(|(g, ple)| math::gelu(*g) * ple).collect();
+        self.activations.row_mut(*product, r).copy_from_slice(&gated);
         let e = self.norm(&math::product(self.plan.weight(*projection), &gated), *norm);
         for (j, stream) in self.activations.row_mut(*streams, r).chunks_exact_mut(width).enumerate() {
             if j != *active {

@@ -12,7 +12,9 @@ use gemma_hal::block::BLOCK;
 use gemma_hal::{DType, Weight, block};
 
 use super::format::{self, Format};
+use super::kernels::Kernels;
 use super::lanes::Simd;
+use super::quantised;
 use super::shared::Shared;
 use super::tile::{self, Chunk, DEPTH, ROWS};
 use super::{Isa, Kernel};
@@ -49,16 +51,30 @@ impl<'a> Output<'a> {
 ///
 /// # Panics
 /// When a slice does not have exactly that size.
-pub fn linear(isa: Isa, pool: &Pool, weight: &Weight, input: &[f32], n: usize, output: &mut [f32]) {
+pub fn linear(
+    kernels: impl Into<Kernels>,
+    pool: &Pool,
+    weight: &Weight,
+    input: &[f32],
+    n: usize,
+    output: &mut [f32],
+) {
     assert_eq!(output.len(), n * weight.rows(), "output of {n} inputs and {} rows", weight.rows());
-    linear_many(isa, pool, &mut [Output::new(weight, output)], input, n);
+    linear_many(kernels, pool, &mut [Output::new(weight, output)], input, n);
 }
 
-/// Several weights that share one input, as one parallel region.
+/// Several weights that share one input, as one parallel region. An [`Isa`] for `kernels` means exact activations.
 ///
 /// # Panics
 /// When the weights have no columns or differ in them, when the input is not `[n, columns]`, or when an output is too short.
-pub fn linear_many(isa: Isa, pool: &Pool, outputs: &mut [Output<'_>], input: &[f32], n: usize) {
+pub fn linear_many(
+    kernels: impl Into<Kernels>,
+    pool: &Pool,
+    outputs: &mut [Output<'_>],
+    input: &[f32],
+    n: usize,
+) {
+    let kernels = kernels.into();
     let Some(columns) = outputs.first().map(|output| output.weight.columns()) else { return };
     assert_eq!(input.len(), n * columns, "input of {n} times {columns} values");
     assert!(columns > 0, "weights without columns");
@@ -76,12 +92,12 @@ pub fn linear_many(isa: Isa, pool: &Pool, outputs: &mut [Output<'_>], input: &[f
     // Arrays of every length that plans have, so that nothing is allocated.
     match outputs {
         [] => {}
-        [a] => run(isa, pool, &[Part::of(a)], input, columns, work),
-        [a, b] => run(isa, pool, &[Part::of(a), Part::of(b)], input, columns, work),
-        [a, b, c] => run(isa, pool, &[Part::of(a), Part::of(b), Part::of(c)], input, columns, work),
+        [a] => run(kernels, pool, &[Part::of(a)], input, columns, work),
+        [a, b] => run(kernels, pool, &[Part::of(a), Part::of(b)], input, columns, work),
+        [a, b, c] => run(kernels, pool, &[Part::of(a), Part::of(b), Part::of(c)], input, columns, work),
         [a, b, c, d, more @ ..] => {
-            run(isa, pool, &[Part::of(a), Part::of(b), Part::of(c), Part::of(d)], input, columns, work);
-            linear_many(isa, pool, more, input, n);
+            run(kernels, pool, &[Part::of(a), Part::of(b), Part::of(c), Part::of(d)], input, columns, work);
+            linear_many(kernels, pool, more, input, n);
         }
     }
 }
@@ -90,7 +106,14 @@ pub fn linear_many(isa: Isa, pool: &Pool, outputs: &mut [Output<'_>], input: &[f
 ///
 /// # Panics
 /// When the sizes of the slices do not fit, or a row does not exist.
-pub fn linear_rows(isa: Isa, pool: &Pool, weight: &Weight, rows: &[u32], input: &[f32], output: &mut [f32]) {
+pub fn linear_rows(
+    kernels: impl Into<Kernels>,
+    pool: &Pool,
+    weight: &Weight,
+    rows: &[u32],
+    input: &[f32],
+    output: &mut [f32],
+) {
     assert_eq!(output.len(), rows.len(), "one output a row");
     assert_eq!(input.len(), weight.columns(), "one input");
     assert!(weight.columns() > 0, "weights without columns");
@@ -100,15 +123,15 @@ pub fn linear_rows(isa: Isa, pool: &Pool, weight: &Weight, rows: &[u32], input: 
         target: Target { values: Shared::new(output), stride: rows.len() },
         rows: rows.len(),
     };
-    run(isa, pool, &[part], input, weight.columns(), rows.len() * weight.columns());
+    run(kernels.into(), pool, &[part], input, weight.columns(), rows.len() * weight.columns());
 }
 
 /// A weight's bytes, or a choice of its rows.
 #[derive(Clone, Copy)]
-struct Matrix<'a> {
-    dtype: DType,
+pub(super) struct Matrix<'a> {
+    pub(super) dtype: DType,
     bytes: &'a [u8],
-    stride: usize,
+    pub(super) stride: usize,
     row_bytes: usize,
     columns: usize,
     choice: Option<&'a [u32]>,
@@ -126,8 +149,14 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Whether it has all rows of the weight, one after the other.
     #[inline(always)]
-    fn row(&self, row: usize) -> &'a [u8] {
+    pub(super) fn is_whole(&self) -> bool {
+        self.choice.is_none()
+    }
+
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> &'a [u8] {
         let row = self.choice.map_or(row, |choice| choice[row] as usize);
         &self.bytes[row * self.stride..][..self.row_bytes]
     }
@@ -167,10 +196,33 @@ pub(crate) fn reserve_scratch() {
     PANEL.with_borrow_mut(|scratch| scratch.resize(PANEL_ROWS * DEPTH, Aligned([0.0; BLOCK])));
 }
 
-/// Pads the input if it needs to be, and runs all parts as one region.
-fn run(isa: Isa, pool: &Pool, parts: &[Part<'_>], input: &[f32], columns: usize, work: usize) {
+/// Makes the inputs what the parts' kernels read, and runs all parts as one region.
+fn run(kernels: Kernels, pool: &Pool, parts: &[Part<'_>], input: &[f32], columns: usize, work: usize) {
+    let isa = kernels.isa;
+    let rounded = |part: &Part<'_>| kernels.rounds_for(part.matrix.dtype);
+    let plain = parts.iter().any(|part| !rounded(part));
+    let with_floats = |rounded: Option<quantised::Inputs<'_>>| {
+        let region = |inputs: Inputs<'_>| {
+            run_region(pool, parts, work, |part, rows| match rounded {
+                Some(rounded) if kernels.rounds_for(part.matrix.dtype) => {
+                    quantised::run_rows(isa, part.matrix, rows, rounded, part.target);
+                }
+                _ => run_rows(isa, part, rows, inputs),
+            });
+        };
+        if plain { with_chunks(input, columns, region) } else { region(Inputs::new(&[], 1)) }
+    };
+    if parts.iter().any(rounded) {
+        quantised::with_inputs(kernels, pool, input, columns, |inputs| with_floats(Some(inputs)));
+    } else {
+        with_floats(None);
+    }
+}
+
+/// Pads the input to whole chunks if it needs to be.
+fn with_chunks(input: &[f32], columns: usize, then: impl FnOnce(Inputs<'_>)) {
     if columns.is_multiple_of(BLOCK) {
-        run_chunks(isa, pool, parts, Inputs::new(input, columns / BLOCK), work);
+        then(Inputs::new(input, columns / BLOCK));
     } else {
         PADDED.with_borrow_mut(|padded| {
             let width = columns.next_multiple_of(BLOCK);
@@ -179,26 +231,28 @@ fn run(isa: Isa, pool: &Pool, parts: &[Part<'_>], input: &[f32], columns: usize,
             for (padded, input) in padded.chunks_exact_mut(width).zip(input.chunks_exact(columns)) {
                 padded[..columns].copy_from_slice(input);
             }
-            run_chunks(isa, pool, parts, Inputs::new(padded, width / BLOCK), work);
+            then(Inputs::new(padded, width / BLOCK));
         });
     }
 }
 
-fn run_chunks(isa: Isa, pool: &Pool, parts: &[Part<'_>], inputs: Inputs<'_>, work: usize) {
-    // Rows of all parts in one count; each part starts on a whole panel.
-    let total: usize = parts.iter().map(|part| part.rows.next_multiple_of(PANEL_ROWS)).sum();
+/// Calls `job` with every part and ranges of its rows, on all threads where that pays.
+fn run_region(pool: &Pool, parts: &[Part<'_>], work: usize, job: impl Fn(&Part<'_>, Range<usize>) + Sync) {
+    // Rows of all parts in one count; each part starts on a whole panel of either kind.
+    let whole = |rows: usize| rows.next_multiple_of(quantised::PANEL_ROWS);
+    let total: usize = parts.iter().map(|part| whole(part.rows)).sum();
     let region = |range: Range<usize>| {
         let mut start = 0;
         for part in parts {
             let first = range.start.saturating_sub(start).min(part.rows);
             let last = range.end.saturating_sub(start).min(part.rows);
-            start += part.rows.next_multiple_of(PANEL_ROWS);
+            start += whole(part.rows);
             if first < last {
-                run_rows(isa, part, first..last, inputs);
+                job(part, first..last);
             }
         }
     };
-    if work < SERIAL_WORK { region(0..total) } else { pool.for_ranges(total, PANEL_ROWS, region) }
+    if work < SERIAL_WORK { region(0..total) } else { pool.for_ranges(total, quantised::PANEL_ROWS, region) }
 }
 
 fn run_rows(isa: Isa, part: &Part<'_>, rows: Range<usize>, inputs: Inputs<'_>) {
@@ -291,15 +345,25 @@ struct Product<'a, F> {
 
 /// Where a product goes.
 #[derive(Clone, Copy)]
-struct Target<'a> {
+pub(super) struct Target<'a> {
     values: Shared<'a>,
     stride: usize,
 }
 
 impl Target<'_> {
+    /// Sets outputs of one input from `row` on.
+    ///
+    /// # Safety
+    /// No other thread touches these outputs.
+    #[inline(always)]
+    pub(super) unsafe fn store(self, row: usize, token: usize, values: &[f32]) {
+        // SAFETY: the caller vouches for it.
+        unsafe { self.values.copy(token * self.stride + row, values) }
+    }
+
     /// Sets (for the first block of columns) or adds to the outputs of one tile, of which `rows` rows count.
     #[inline(always)]
-    fn emit<const T: usize>(
+    pub(super) fn emit<const T: usize>(
         self,
         first: bool,
         row: usize,
@@ -372,7 +436,13 @@ impl<F: Format> Direct<'_, F> {
             *chunks = F::chunks(product.matrix.row(row + r.min(count - 1))).0;
         }
         // The hardware sees four short streams that end with the tile; the next tile is for us to ask for.
-        let ahead = if token == 0 { ROWS * product.matrix.stride } else { 0 };
+        let in_order = product.matrix.choice.is_none();
+        let ahead = if token == 0 && in_order { ROWS * product.matrix.stride } else { 0 };
+        if !in_order && token == 0 {
+            for row in (row + ROWS..product.rows.end).take(ROWS) {
+                product.matrix.row(row).chunks(64).for_each(|line| simd.prefetch(line.as_ptr()));
+            }
+        }
         for depth in product.inputs.depths() {
             let mut sums = [[simd.zero(); T]; ROWS];
             let inputs = product.inputs.blocks::<T>(token, &depth);

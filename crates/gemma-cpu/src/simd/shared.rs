@@ -19,6 +19,21 @@ impl<'a> Shared<'a> {
         Self(unsafe { std::slice::from_raw_parts(start.cast::<AtomicU32>(), length) })
     }
 
+    /// Sets values from `start` on, as fast as memory can.
+    ///
+    /// # Safety
+    /// No other thread touches these values while the slice is shared.
+    #[inline(always)]
+    pub(super) unsafe fn copy(self, start: usize, values: &[f32]) {
+        let target = &self.0[start..start + values.len()];
+        // SAFETY: `target` has the length of `values`, AtomicU32 the layout of f32 and room for change behind a shared
+        // reference, and the caller vouches that nobody else touches it.
+        unsafe {
+            let target = target.as_ptr().cast_mut().cast::<f32>();
+            std::ptr::copy_nonoverlapping(values.as_ptr(), target, values.len());
+        }
+    }
+
     /// Sets `N` values from `start` on, or adds to them where no other thread sets them.
     ///
     /// Relaxed: the end of the parallel region orders this before the caller's reads.

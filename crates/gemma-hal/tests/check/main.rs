@@ -181,6 +181,45 @@ fn uses_of_buffers() {
     ]);
 }
 
+#[test]
+fn a_cache_layer_is_written_before_it_is_read() {
+    fn other_layer(d: &mut Draft) -> Op {
+        keys_and_values(d, 1)
+    }
+    fn own_layer(d: &mut Draft) -> Op {
+        keys_and_values(d, 0)
+    }
+    fn queries_only(d: &mut Draft) -> Op {
+        let mut op = rotary(d);
+        let Op::Rotary { key_value, .. } = &mut op else { unreachable!() };
+        *key_value = None;
+        op
+    }
+    let cases: [(&[Make], bool); 6] = [
+        (&[reading], false),
+        (&[other_layer, reading], false),
+        (&[queries_only, reading], false),
+        (&[reading, own_layer], false),
+        (&[own_layer, reading], true),
+        // The second layer shares the first one's keys and values.
+        (&[own_layer, reading, queries_only, reading], true),
+    ];
+    for (index, (makes, sound)) in cases.into_iter().enumerate() {
+        let mut draft = Draft::new(8, Outputs::None);
+        let mut step = 0;
+        for make in makes {
+            let op = make(&mut draft);
+            if op.name() == "attention" {
+                step = draft.steps;
+            }
+            draft.push(op);
+        }
+        let problem = "the cache layer is read before the plan writes keys and values to it";
+        let expected = if sound { Ok(()) } else { Err(PlanError::Field { step, op: "attention", problem }) };
+        assert_eq!(draft.finish(None).map(|_| ()), expected, "case {index}");
+    }
+}
+
 fn part(op: &mut Op) -> &mut gemma_hal::op::LinearPart {
     let Op::Linear { parts, .. } = op else { unreachable!() };
     &mut parts[1]

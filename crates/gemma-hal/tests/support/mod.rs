@@ -161,7 +161,25 @@ pub(crate) fn rotary(d: &mut Draft) -> Op {
     }
 }
 
+/// Keys and values alone, into a layer of the cache.
+pub(crate) fn keys_and_values(d: &mut Draft, layer: usize) -> Op {
+    let mut op = rotary(d);
+    let Op::Rotary { cache_layer, query, .. } = &mut op else { unreachable!() };
+    (*cache_layer, *query) = (layer, None);
+    op
+}
+
+/// Of the cache's first layer; both are written before.
 pub(crate) fn attention(d: &mut Draft) -> Op {
+    for layer in 0..2 {
+        let op = keys_and_values(d, layer);
+        d.push(op);
+    }
+    reading(d)
+}
+
+/// Attention over the cache's first layer, whether it is written or not.
+pub(crate) fn reading(d: &mut Draft) -> Op {
     let (query, output) = (d.input("query", 16), d.buffer("output", 16));
     Op::Attention { heads: HEADS, cache_layer: 0, query, output }
 }

@@ -10,7 +10,7 @@ use crate::config::{MAX_LAYERS, default_sparsity, kinds_of_period, normal_probab
 use crate::{Config, ConfigError, LayerKind, ModelFamily};
 
 /// Keys that this reader and the writer share. Where a key begins with the architecture, `{arch}` stands for it.
-pub(super) mod keys {
+pub(crate) mod keys {
     use std::borrow::Cow;
 
     use crate::ModelFamily;
@@ -71,6 +71,12 @@ const PUBLISHED_KV_OWNERS: usize = 20;
 /// Layers of Gemma 3 27B, the one model whose queries are scaled by another size than the head's; llama.cpp tells it
 /// by this number too.
 const LAYERS_OF_27B: usize = 62;
+
+/// What llama.cpp multiplies Gemma 3's queries by, of which it reads no key.
+pub(crate) fn published_query_scale(layers: usize, hidden: usize, heads: usize, head_dim: usize) -> f32 {
+    let size = if layers == LAYERS_OF_27B { hidden as f32 / heads as f32 } else { head_dim as f32 };
+    size.sqrt().recip()
+}
 
 impl Gguf {
     pub(crate) fn config(&self) -> Result<Config, CheckpointError> {
@@ -135,8 +141,7 @@ impl Gguf {
         let head_dim = self.count(keys::HEAD_DIM)?.unwrap_or(256);
         let query_scale = match self.float(keys::QUERY_SCALE)? {
             Some(scale) => scale,
-            None if layers == LAYERS_OF_27B => (hidden as f32 / heads as f32).sqrt().recip(),
-            None => (head_dim as f32).sqrt().recip(),
+            None => published_query_scale(layers, hidden, heads, head_dim),
         };
         Ok(Config {
             family: ModelFamily::Gemma3,

@@ -1,0 +1,181 @@
+//! Few inputs: four rows at a time, unpacked in registers as they stream by.
+
+#[allow(clippy::wildcard_imports, reason = "intrinsics by the dozen")]
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::Avx512Vnni;
+use super::formats::Format;
+use super::vectors::vnni;
+use crate::simd::linear::{Matrix, Target};
+use crate::simd::quantised::activation::{Inputs, Rounded};
+use crate::simd::quantised::{CHAINS, GROUP};
+use crate::simd::tile::ROWS;
+
+/// Room for the blocks of an incomplete group of any format.
+const TAIL: usize = 256;
+
+/// Sets the outputs of some rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx2,fma,f16c")]
+pub(super) fn run<F: Format>(
+    simd: Avx512Vnni,
+    matrix: Matrix<'_>,
+    rows: Range<usize>,
+    inputs: Inputs<'_>,
+    target: Target<'_>,
+) {
+    for row in rows.clone().step_by(ROWS) {
+        let tile = Tile { matrix, row, count: ROWS.min(rows.end - row), inputs, target };
+        let mut token = 0;
+        while token < inputs.n {
+            token += match inputs.n - token {
+                1 => tile.run::<F, 1>(simd, token),
+                2 => tile.run::<F, 2>(simd, token),
+                3 => tile.run::<F, 3>(simd, token),
+                _ => tile.run::<F, 4>(simd, token),
+            };
+        }
+    }
+}
+
+/// Up to four rows.
+struct Tile<'a> {
+    matrix: Matrix<'a>,
+    row: usize,
+    count: usize,
+    inputs: Inputs<'a>,
+    target: Target<'a>,
+}
+
+impl Tile<'_> {
+    /// Outputs of `T` inputs. Returns `T`.
+    #[inline(always)]
+    fn run<F: Format, const T: usize>(&self, simd: Avx512Vnni, token: usize) -> usize {
+        let mut rows: [&[u8]; ROWS] = [&[]; ROWS];
+        for (r, bytes) in rows.iter_mut().enumerate() {
+            // Where fewer rows are left, the last one is computed again and not used.
+            *bytes = self.matrix.row(self.row + r.min(self.count - 1));
+        }
+        let mut inputs = [self.inputs.token(token); T];
+        for t in 1..T {
+            inputs[t] = self.inputs.token(token + t);
+        }
+        let groups = self.inputs.blocks / CHAINS;
+        let ahead = Ahead::new(self.matrix, self.row, groups);
+        let mut sums = [vnni!(_mm512_setzero_ps()); T];
+        for group in 0..groups {
+            if token == 0 {
+                ahead.ask(simd, group);
+            }
+            let mut raw = [F::load(simd, rows[0], group); ROWS];
+            for r in 0..ROWS {
+                raw[r] = F::load(simd, rows[r], group);
+            }
+            step::<F, T>(simd, raw, &inputs, group, 0xffff, &mut sums);
+        }
+        let rest = self.inputs.blocks % CHAINS;
+        if rest > 0 {
+            let mut padded = [[0; TAIL]; ROWS];
+            for (padded, row) in padded.iter_mut().zip(rows) {
+                let row = &row[groups * CHAINS * F::BLOCK_BYTES..];
+                padded[..row.len()].copy_from_slice(row);
+            }
+            let raw = padded.map(|bytes| F::load(simd, &bytes, 0));
+            step::<F, T>(simd, raw, &inputs, groups, (1 << (rest * 4)) - 1, &mut sums);
+        }
+        self.target.emit::<T>(true, self.row, self.count, token, &sums.map(|sums| add_chains(simd, sums)));
+        T
+    }
+}
+
+/// What memory is asked for while a tile is computed: as many bytes as the tile has, in the order of addresses, from
+/// [`AHEAD`] bytes behind the tile on. The hardware sees four short streams that end with the tile and begin anew.
+struct Ahead {
+    start: *const u8,
+    /// Bytes that are asked for with each group.
+    bytes: usize,
+}
+
+/// Measured: with half of it memory answers too late, with twice as much lines are dropped again before their use.
+const AHEAD: usize = 4608;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+impl Ahead {
+    #[inline(always)]
+    fn new(matrix: Matrix<'_>, row: usize, groups: usize) -> Self {
+        let tile = ROWS * matrix.stride;
+        // Chosen rows lie anywhere; what follows them is not wanted.
+        let bytes = if matrix.is_whole() { tile.div_ceil(groups.max(1)) } else { 0 };
+        Self { start: matrix.row(row).as_ptr().wrapping_add(tile + AHEAD), bytes }
+    }
+
+    #[inline(always)]
+    fn ask(&self, _: Avx512Vnni, group: usize) {
+        let start = self.start.wrapping_add(group * self.bytes);
+        for line in 0..self.bytes.div_ceil(LINE) {
+            vnni!(_mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * LINE).cast()));
+        }
+    }
+}
+
+/// Adds the products of one group; value `r` of lane `c` of a sum is chain `c` of row `r`.
+#[inline(always)]
+fn step<F: Format, const T: usize>(
+    simd: Avx512Vnni,
+    raw: [F::Raw; ROWS],
+    inputs: &[Rounded<'_>; T],
+    group: usize,
+    lanes: u16,
+    sums: &mut [__m512; T],
+) {
+    let scales = F::scales(simd, raw);
+    let mut dots = [[vnni!(_mm512_setzero_si512()); ROWS]; T];
+    let mut quants = [[vnni!(_mm512_setzero_si512()); 2]; T];
+    for t in 0..T {
+        let bytes: &[i8; GROUP] =
+            inputs[t].quants.as_flattened().as_chunks().0.get(group).expect("whole groups");
+        quants[t] = vnni! {
+            [_mm512_loadu_si512(bytes[..64].as_ptr().cast()), _mm512_loadu_si512(bytes[64..].as_ptr().cast())]
+        };
+    }
+    for r in 0..ROWS {
+        let [first, last] = F::quants(simd, raw[r]);
+        for t in 0..T {
+            vnni! {
+                let dot = _mm512_dpbusd_epi32(dots[t][r], first, quants[t][0]);
+                dots[t][r] = _mm512_dpbusd_epi32(dot, last, quants[t][1]);
+            }
+        }
+    }
+    for t in 0..T {
+        let four = group * CHAINS..(group + 1) * CHAINS;
+        let (factors, offsets) = (&inputs[t].scales[four.clone()], &inputs[t].sums[four]);
+        vnni! {
+            let factors = simd.spread(_mm_loadu_si128(factors.as_ptr().cast()));
+            let offsets = simd.spread(_mm_loadu_si128(offsets.as_ptr().cast()));
+            let offsets = _mm512_sll_epi32(offsets, _mm_cvtsi32_si128(F::OFFSET_LOG2.cast_signed()));
+            let dots = _mm512_cvtepi32_ps(_mm512_sub_epi32(simd.lane_sums(dots[t]), offsets));
+            let factors = _mm512_mul_ps(scales, _mm512_castsi512_ps(factors));
+            sums[t] = _mm512_mask3_fmadd_ps(dots, factors, sums[t], lanes);
+        }
+    }
+}
+
+/// `((c0 + c1) + c2) + c3` of four rows.
+#[inline(always)]
+fn add_chains(_: Avx512Vnni, sums: __m512) -> [f32; ROWS] {
+    let mut out = [0.0; ROWS];
+    vnni! {
+        let chains = [
+            _mm512_castps512_ps128(sums),
+            _mm512_extractf32x4_ps::<1>(sums),
+            _mm512_extractf32x4_ps::<2>(sums),
+            _mm512_extractf32x4_ps::<3>(sums),
+        ];
+        let sum = _mm_add_ps(_mm_add_ps(_mm_add_ps(chains[0], chains[1]), chains[2]), chains[3]);
+        _mm_storeu_ps(out.as_mut_ptr(), sum);
+    }
+    out
+}

@@ -1,0 +1,109 @@
+//! Products of weights in block formats with activations rounded to 8 bits, by integer dot products.
+//!
+//! An output is summed as four chains: chain `c` adds, for its blocks `c`, `c + 4`, … in turn, the block's exact integer
+//! product times `weight scale · activation scale`, with one rounding where the processor can; then
+//! `((c0 + c1) + c2) + c3`. Kernels for few and for many inputs keep to it, so both give the same bits.
+
+mod activation;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod columns;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+use std::ops::Range;
+
+use gemma_hal::DType;
+use gemma_hal::block::BLOCK;
+
+use super::Isa;
+use super::kernels::Kernels;
+use super::linear::{Matrix, Target};
+use crate::pool::Pool;
+use activation::Layout;
+
+pub(super) use activation::Inputs;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512Vnni;
+pub use columns::linear_columns_rounded;
+#[cfg(target_arch = "aarch64")]
+pub use neon::{NeonDot, NeonI8mm};
+
+/// Chains that an output is summed in, and blocks of a group.
+const CHAINS: usize = 4;
+
+/// Values of a group of blocks.
+const GROUP: usize = CHAINS * BLOCK;
+
+/// Rows that ranges of work are multiples of.
+pub(super) const PANEL_ROWS: usize = 32;
+
+/// Inputs up to which unpacking rows in registers beats packing panels of them.
+const FEW_INPUTS: usize = 4;
+
+/// Whether there is an integer kernel for this format.
+pub(super) fn supports(isa: Isa, dtype: DType) -> bool {
+    let kernels = match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni(_) => true,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => true,
+        Isa::Portable(_) => true,
+        #[cfg(target_arch = "x86_64")]
+        _ => false,
+    };
+    kernels && matches!(dtype, DType::Q4_0 | DType::Q8_0)
+}
+
+/// Makes the scratch memory of the current thread for products of up to `n` inputs of up to `columns` values.
+pub(super) fn reserve_scratch(isa: Isa, n: usize, columns: usize) {
+    activation::reserve(n, columns);
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni(_) => avx512::reserve_scratch(n, columns),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => neon::reserve_scratch(n, columns),
+        _ => {}
+    }
+}
+
+/// Rounds `[n, columns]` values for products on this instruction set and hands them to `then`.
+pub(super) fn with_inputs<R>(
+    kernels: Kernels,
+    pool: &Pool,
+    values: &[f32],
+    columns: usize,
+    then: impl FnOnce(Inputs<'_>) -> R,
+) -> R {
+    let panels = match kernels.isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni(_) => values.len() / columns > FEW_INPUTS,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => values.len() / columns > FEW_INPUTS,
+        _ => false,
+    };
+    let layout = if panels { Layout::Tiled } else { Layout::Grouped };
+    activation::with_inputs(kernels.isa, pool, layout, values, columns, then)
+}
+
+/// Sets the outputs of some rows.
+pub(super) fn run_rows(
+    isa: Isa,
+    matrix: Matrix<'_>,
+    rows: Range<usize>,
+    inputs: Inputs<'_>,
+    target: Target<'_>,
+) {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni(token) => avx512::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => neon::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot(token) => neon::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(token) => neon::run_rows(token, matrix, rows, inputs, target),
+        _ => portable::run_rows(matrix, rows, inputs, target),
+    }
+}
