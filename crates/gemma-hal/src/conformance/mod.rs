@@ -1,8 +1,8 @@
 //! The suite that every device must pass: each operation against the reference on random shapes, and the contract.
 //!
-//! [`operations`] compares outputs by normalised mean square error, `Σ(x − y)² / Σ y²`, against a bound for each type
-//! of weight. [`contract`] checks what no comparison shows: errors, deadlines, caches that survive a failed run.
-//! Both report all findings instead of stopping at the first.
+//! [`operations`] compares the outputs of every run by their mean square error over the mean square of what all runs of
+//! the case should give, against a bound for each type of weight. [`contract`] checks what no comparison shows: errors,
+//! deadlines, caches that survive a failed run. Both report all findings instead of stopping at the first.
 
 mod cases;
 mod contract;
@@ -17,7 +17,7 @@ use crate::{DType, DeviceError, Outputs, Plan};
 pub use contract::contract;
 use generate::{Generate, VOCABULARY};
 
-/// The most error that a device may add, as NMSE.
+/// The most error that a device may add: the mean square of a run's errors by the mean square of the case's outputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
     /// With f32, f16 and bf16 weights.
@@ -44,7 +44,7 @@ pub struct Outcome {
     /// Operation, output, type and run lengths.
     pub case: String,
     /// The error found, or why there is none.
-    pub nmse: Result<f64, DeviceError>,
+    pub error: Result<f64, DeviceError>,
     /// The most that is allowed.
     pub bound: f64,
 }
@@ -53,14 +53,14 @@ impl Outcome {
     /// Whether the device is good enough.
     pub fn passed(&self) -> bool {
         // Written so that NaN fails.
-        self.nmse.as_ref().is_ok_and(|nmse| *nmse <= self.bound)
+        self.error.as_ref().is_ok_and(|error| *error <= self.bound)
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.nmse {
-            Ok(nmse) => write!(f, "{}: NMSE {nmse:.1e}, at most {:.1e}", self.case, self.bound),
+        match &self.error {
+            Ok(error) => write!(f, "{}: error {error:.1e}, at most {:.1e}", self.case, self.bound),
             Err(error) => write!(f, "{}: {error}", self.case),
         }
     }
@@ -84,7 +84,7 @@ pub fn operations(device: &dyn Device, oracle: &dyn Device, bounds: Bounds, seed
                     let output = plan.output().map_or("", |id| plan.buffer(id).name.as_str());
                     outcomes.push(Outcome {
                         case: format!("{} -> {output} ({dtype}, cache {cache})", case.name),
-                        nmse: compare(device, oracle, &plan, case.runs, seed),
+                        error: compare(device, oracle, &plan, case.runs, seed),
                         bound: bounds.of(dtype, cache),
                     });
                     index += 1;
@@ -108,8 +108,29 @@ fn compare(
     let tokens: Vec<u32> = (0..runs.iter().sum()).map(|_| random.below(VOCABULARY) as u32).collect();
     let found = outputs(device, plan, runs, &tokens)?;
     let expected = outputs(oracle, plan, runs, &tokens)?;
-    let errors = found.iter().zip(&expected).map(|(found, expected)| nmse(found, expected));
-    Ok(errors.fold(0.0, |worst, error| if error.is_nan() { f64::INFINITY } else { error.max(worst) }))
+    Ok(worst_error(&found, &expected))
+}
+
+/// The mean square error of the worst run, by the mean square of what all runs should give. A run by itself is no
+/// measure: its output may be one sum whose terms nearly cancel, and rounding errors follow the terms, not the sum.
+fn worst_error(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
+    let size = mean_square(expected.iter().flatten().map(|y| f64::from(*y)));
+    let error = |(found, expected): (&Vec<f32>, &Vec<f32>)| {
+        if found.len() != expected.len() {
+            return f64::INFINITY;
+        }
+        let pairs = found.iter().zip(expected);
+        let error = mean_square(pairs.map(|(x, y)| f64::from(*x) - f64::from(*y)));
+        if error == 0.0 { 0.0 } else { error / size }
+    };
+    let errors = found.iter().zip(expected).map(error);
+    errors.fold(0.0, |worst, error| if error.is_nan() { f64::INFINITY } else { error.max(worst) })
+}
+
+/// 0 of nothing.
+fn mean_square(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0_u64), |(sum, count), value| (sum + value * value, count + 1));
+    if count == 0 { 0.0 } else { sum / count as f64 }
 }
 
 fn outputs(
@@ -151,3 +172,28 @@ pub(crate) const MAX_RUN: usize = 32;
 
 /// What the cases' plans give back.
 pub(crate) const OUTPUTS: Outputs = Outputs::All;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_measured_by_the_outputs_of_all() {
+        let expected = [vec![0.001], vec![2.0, -1.0, 1.0]];
+        let size = (4.0 + 1.0 + 1.0) / 4.0;
+        for (case, found, error) in [
+            ("the same", [vec![0.001], vec![2.0, -1.0, 1.0]], 0.0),
+            ("a small error in a sum that nearly cancels", [vec![0.002], vec![2.0, -1.0, 1.0]], 1e-6 / size),
+            ("a short run that is wrong", [vec![1.001], vec![2.0, -1.0, 1.0]], 1.0 / size),
+            ("one value of three", [vec![0.001], vec![2.0, -1.0, 0.0]], 1.0 / 3.0 / size),
+            ("the worst counts", [vec![3.001], vec![2.0, -1.0, 0.0]], 9.0 / size),
+            ("not a number", [vec![f32::NAN], vec![2.0, -1.0, 1.0]], f64::INFINITY),
+            ("too few", [vec![0.001], vec![2.0, -1.0]], f64::INFINITY),
+        ] {
+            let found = worst_error(&found, &expected);
+            assert!(found == error || (found / error - 1.0).abs() < 1e-4, "{case}: {found}, not {error}");
+        }
+        // Nothing is allowed where nothing should be.
+        assert_eq!(worst_error(&[vec![1e-9]], &[vec![0.0]]), f64::INFINITY);
+    }
+}
