@@ -1,6 +1,6 @@
-"""Writes the GGUF golden.
+"""Writes the GGUF goldens.
 
-Names, keys and value types are those that llama.cpp's converter gives Gemma 3n;
+Names, keys and value types are those that llama.cpp's converter gives Gemma 3n and Gemma 3;
 the tokenizer is a small SentencePiece vocabulary of our own. Blocks and
 dequantised values come from the gguf package, never from this project's code.
 """
@@ -208,6 +208,44 @@ def write_model(folder, config, weights):
     write_published(folder / "published.gguf")
     samples = [json.dumps({"text": text, "ids": tokenize(text, rows)}, ensure_ascii=False) for text in SAMPLES]
     (folder / "tokens.json").write_text("[\n" + ",\n".join(samples) + "\n]\n")
+
+
+def write_gemma3(path, config, weights):
+    """A Gemma 3 file of exactly the given values: bf16 matrices, and norms with the 1 already added."""
+    c = config
+    writer = gguf.GGUFWriter(path, "gemma3")
+    writer.add_context_length(c.max_position_embeddings)
+    writer.add_embedding_length(c.hidden_size)
+    writer.add_block_count(c.num_hidden_layers)
+    writer.add_feed_forward_length(c.intermediate_size)
+    writer.add_head_count(c.num_attention_heads)
+    writer.add_head_count_kv(c.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(c.rms_norm_eps)
+    writer.add_key_length(c.head_dim)
+    writer.add_value_length(c.head_dim)
+    full, sliding = (c.rope_parameters[kind] for kind in ("full_attention", "sliding_attention"))
+    writer.add_rope_freq_base(full["rope_theta"])
+    writer.add_rope_freq_base_swa(sliding["rope_theta"])
+    writer.add_sliding_window(c.sliding_window)
+    # What published files do not need to say.
+    if c.query_pre_attn_scalar != c.head_dim:
+        writer.add_attention_scale(c.query_pre_attn_scalar**-0.5)
+    if "factor" in full:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(full["factor"])
+    if c.final_logit_softcapping is not None:
+        writer.add_final_logit_softcapping(c.final_logit_softcapping)
+    kinds = [kind == "sliding_attention" for kind in c.layer_types]
+    if kinds != [(layer + 1) % 6 != 0 for layer in range(c.num_hidden_layers)]:
+        writer.add_sliding_window_pattern(kinds)
+    rows = vocabulary()
+    if len(rows) == c.vocab_size:
+        add_tokenizer(writer, rows)
+    for name, value in sorted(weights.items()):
+        is_norm = name.endswith("norm.weight")
+        kind = Type.F32 if is_norm else Type.BF16
+        writer.add_tensor(gguf_name(name), gguf.quants.quantize(value + 1.0 if is_norm else value, kind), raw_dtype=kind)
+    finish(writer)
 
 
 def write_published(path):

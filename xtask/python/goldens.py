@@ -1,6 +1,6 @@
 """Makes the goldens of crates/gemma-matformer/tests/goldens.
 
-Random tiny Gemma 3n models run through Hugging Face transformers in float64 on
+Random tiny Gemma 3n and Gemma 3 models run through Hugging Face transformers in float64 on
 the CPU; every case is checked against the formulas in oracle.py before it is
 written. Seeds are fixed and one thread is used, so a second run with the
 versions in requirements.txt gives the same bytes. goldens/README.md says what
@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import DynamicCache, Gemma3nForCausalLM, Gemma3nTextConfig
+from transformers import DynamicCache, Gemma3ForCausalLM, Gemma3nForCausalLM, Gemma3nTextConfig, Gemma3TextConfig
 from transformers.utils import logging
 
 import block_golden
 import gguf_golden
-from oracle import Oracle
+from oracle import Gemma3Oracle, Oracle
 
 GOLDENS = Path(__file__).resolve().parents[2] / "crates/gemma-matformer/tests/goldens"
 NEW_TOKENS = 12
@@ -33,6 +33,11 @@ LONG_PROMPT = 37
 VISIBLE = 5e-2
 S, F = "sliding_attention", "full_attention"
 PATTERN = [S, S, S, S, F]
+# By model_type: the class of transformers, the second decoder, and what a norm's weight is when it does nothing.
+FAMILIES = {
+    "gemma3n_text": (Gemma3nForCausalLM, Oracle, 1.0),
+    "gemma3_text": (Gemma3ForCausalLM, Gemma3Oracle, 0.0),
+}
 
 
 def text_config(**changes):
@@ -97,6 +102,43 @@ def cases():
     }
 
 
+def gemma3_cases():
+    common = {"max_position_embeddings": 512, "dtype": "bfloat16", "architectures": ["Gemma3ForCausalLM"]}
+    return {
+        # One key for all queries, heads wider than the model, an uneven pattern that ends on a sliding layer.
+        "gemma3-one-key": Gemma3TextConfig(
+            vocab_size=320,
+            hidden_size=64,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            num_key_value_heads=1,
+            head_dim=32,
+            intermediate_size=96,
+            layer_types=[S, F, S, S, F, S],
+            sliding_window=8,
+            query_pre_attn_scalar=20,
+            rope_parameters=thetas(500_000.0, 5_000.0),
+            **common,
+        ),
+        # The published 5+1 pattern, a key for each query, a window longer than any prompt, linear rope scaling, a soft cap.
+        "gemma3-long-window": Gemma3TextConfig(
+            vocab_size=200,
+            hidden_size=48,
+            num_hidden_layers=7,
+            num_attention_heads=3,
+            num_key_value_heads=3,
+            head_dim=16,
+            intermediate_size=80,
+            sliding_window=40,
+            query_pre_attn_scalar=16,
+            final_logit_softcapping=25.0,
+            rope_parameters=thetas(1_000_000.0, 10_000.0)
+            | {F: {"rope_type": "linear", "factor": 4.0, "rope_theta": 1_000_000.0}},
+            **common,
+        ),
+    }
+
+
 SKIPPED = [20, 21, 22, 23, 24]
 CHILD_WIDTHS = [128 if layer in (4, 9, 25) else 96 if layer in (3, 13) else 64 for layer in range(30)]
 
@@ -127,17 +169,29 @@ def draw(name, shape, layers, seed):
     return torch.from_numpy(value).to(torch.float32).to(torch.bfloat16)
 
 
+def draw_gemma3(name, shape, layers, seed):
+    """As `draw`; norms without the 1 that is added to them, and far from 0. Attention is sharper, as it is scaled."""
+    value = draw(name, shape, layers, seed).float()
+    if name.endswith(("q_norm.weight", "k_norm.weight")):
+        value *= 2.5
+    if name.endswith("norm.weight"):
+        value -= 1.0
+    return value.to(torch.bfloat16)
+
+
 def shapes(config):
     """Names after `model.` and shapes of every stored tensor; the head is tied and not stored."""
     with torch.device("meta"):
-        state = Gemma3nForCausalLM(config).model.state_dict()
+        state = FAMILIES[config.model_type][0](config).model.state_dict()
     return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def prompts(config, seed):
     """Shorter than the window, exactly it, beyond twice it, and with ids beyond the PLE vocabulary."""
     rng = np.random.default_rng([seed, 7])
-    ple, vocab, window = config.vocab_size_per_layer_input, config.vocab_size, config.sliding_window
+    vocab, window = config.vocab_size, config.sliding_window
+    # Gemma 3 has no PLE vocabulary; its last ids are then nothing special.
+    ple = getattr(config, "vocab_size_per_layer_input", vocab - 16)
     texts = [rng.integers(3, ple, length) for length in (5, window, LONG_PROMPT)]
     beyond = rng.integers(3, ple, 12)
     beyond[[1, 4, 5, 11]] = [ple, vocab - 1, ple + 5, ple + 1]
@@ -145,12 +199,14 @@ def prompts(config, seed):
 
 
 def layer_norms(model, ids):
-    """All logits of one full forward, and the L2 norm of each AltUp stream after each layer."""
+    """All logits of one full forward, and the L2 norm of each stream after each layer."""
     norms = []
-    hooks = [
-        layer.register_forward_hook(lambda _m, _i, out: norms.append(torch.linalg.vector_norm(out[:, 0], dim=-1).T))
-        for layer in model.model.layers
-    ]
+
+    def hook(_module, _inputs, out):
+        streams = out[:, 0] if out.dim() == 4 else out
+        norms.append(torch.linalg.vector_norm(streams, dim=-1).T)
+
+    hooks = [layer.register_forward_hook(hook) for layer in model.model.layers]
     logits = model(torch.tensor([ids]), use_cache=False).logits[0]
     for hook in hooks:
         hook.remove()
@@ -184,18 +240,19 @@ def greedy(model, ids):
     return tokens, margins, gap
 
 
-def neutral(name, value):
+def neutral(name, value, idle_norm):
     is_gain = name.endswith(("norm.weight", "correct_output_scale"))
-    return np.ones_like(value) if is_gain else np.zeros_like(value)
+    return np.full_like(value, idle_norm) if is_gain else np.zeros_like(value)
 
 
 def sensitivity(config, weights, ids):
     """The tensor whose removal moves the logits least, and by how much."""
-    oracle = Oracle(config, weights)
+    _, decoder, idle_norm = FAMILIES[config["model_type"]]
+    oracle = decoder(config, weights)
     base, _ = oracle.forward(ids)
     moves = {}
     for name, value in oracle.weights.items():
-        oracle.weights[name] = neutral(name, value)
+        oracle.weights[name] = neutral(name, value, idle_norm)
         moves[name] = np.abs(oracle.forward(ids)[0] - base).max()
         oracle.weights[name] = value
     weakest = min(moves, key=moves.get)
@@ -205,8 +262,9 @@ def sensitivity(config, weights, ids):
 def golden(case, model, weights, texts):
     """Computes, checks and reports one case; returns the tensors of golden.safetensors."""
     config = model.config.to_dict()
-    oracle = Oracle(config, weights)
-    single = Gemma3nForCausalLM(model.config).eval()
+    causal, decoder, _ = FAMILIES[config["model_type"]]
+    oracle = decoder(config, weights)
+    single = causal(model.config).eval()
     single.set_attn_implementation("eager")
     single.load_state_dict({name: value.float() for name, value in model.state_dict().items()})
     tensors, worst, exact, worst_f32, gap, margin = {}, 0.0, 0.0, 0.0, 0.0, []
@@ -242,8 +300,8 @@ def golden(case, model, weights, texts):
     return tensors
 
 
-def load(folder):
-    return Gemma3nForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
+def load(folder, causal=Gemma3nForCausalLM):
+    return causal.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
 
 
 def build(config, weights):
@@ -385,7 +443,20 @@ def make(out):
             make_gguf(out / "four-layers-gguf", config, weights, texts, seed)
         if case == "sliced-parent":
             make_child(out / "sliced-child", config, weights, texts)
+    for seed, (case, config) in enumerate(gemma3_cases().items(), start=21):
+        make_gemma3(out / case, config, seed)
     block_golden.write(out / "blocks")
+
+
+def make_gemma3(folder, config, seed):
+    """A text-only checkpoint and its golden, and beside it the same values as GGUF."""
+    layers = config.num_hidden_layers
+    weights = {name: draw_gemma3(name, shape, layers, seed) for name, shape in shapes(config).items()}
+    write_model(folder, config, weights)
+    model = load(folder, Gemma3ForCausalLM)
+    save_file(golden(folder.name, model, as_arrays(weights), prompts(config, seed)), folder / "golden.safetensors")
+    arrays = {name: value.float().numpy() for name, value in weights.items()}
+    gguf_golden.write_gemma3(folder / "model.gguf", config, arrays)
 
 
 def make_child(folder, config, weights, texts):
@@ -428,7 +499,7 @@ def main():
     warnings.filterwarnings("ignore")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    for case in [*cases(), "multimodal-layout", "four-layers-gguf", "sliced-child", "blocks"]:
+    for case in [*cases(), *gemma3_cases(), "multimodal-layout", "four-layers-gguf", "sliced-child", "blocks"]:
         shutil.rmtree(out / case, ignore_errors=True)
     make(out)
 

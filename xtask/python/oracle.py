@@ -1,8 +1,8 @@
-"""A plain numpy float64 Gemma 3n decoder, written from the formulas alone.
+"""Plain numpy float64 decoders of Gemma 3n and Gemma 3, written from the formulas alone.
 
-It shares no code with transformers and none with the Rust crates, so that the
-goldens rest on two independent readings of the model. It never caches and never
-fuses: one prompt in, all logits out. Linear weights are [out, in].
+They share no code with transformers and none with the Rust crates, so that the
+goldens rest on two independent readings of each model. They never cache and never
+fuse: one prompt in, all logits out. Linear weights are [out, in].
 """
 
 import math
@@ -30,10 +30,10 @@ def gelu(x):
     return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def rope(x, theta):
-    """Rotate-half rotary embedding of [T, heads, head_dim]."""
+def rope(x, theta, stretch=1.0):
+    """Rotate-half rotary embedding of [T, heads, head_dim], its angles divided by `stretch`."""
     half = x.shape[-1] // 2
-    frequency = theta ** (-np.arange(half) / half)
+    frequency = theta ** (-np.arange(half) / half) / stretch
     angle = np.arange(x.shape[0])[:, None, None] * frequency
     a, b = x[..., :half], x[..., half:]
     return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], axis=-1)
@@ -155,3 +155,42 @@ class Oracle:
         h = self.norm("norm", (streams[0] + sum(heads)) / count)
         cap = c["final_logit_softcapping"]
         return cap * np.tanh(h @ self.weights["embed_tokens.weight"].T / cap), np.stack(norms)
+
+
+class Gemma3Oracle(Oracle):
+    """Gemma 3: one plain residual stream. Norm weights are stored without the 1 that is added to them."""
+
+    def norm(self, name, x):
+        return rms(x, 1.0 + self.weights[f"{name}.weight"], self.config["rms_norm_eps"])
+
+    def attention(self, index, x):
+        c, name = self.config, f"layers.{index}.self_attn"
+        kind, head_dim, tokens = c["layer_types"][index], c["head_dim"], x.shape[0]
+        angles = c["rope_parameters"][kind]
+        theta, stretch = angles["rope_theta"], angles.get("factor", 1.0)
+        query, key, value = (
+            self.linear(f"{name}.{part}_proj", x).reshape(tokens, -1, head_dim) for part in ("q", "k", "v")
+        )
+        query = rope(self.norm(f"{name}.q_norm", query), theta, stretch) / math.sqrt(c["query_pre_attn_scalar"])
+        key = rope(self.norm(f"{name}.k_norm", key), theta, stretch)
+        out = attend(query, key, value, None if kind == FULL else c["sliding_window"])
+        return self.linear(f"{name}.o_proj", out.reshape(tokens, -1))
+
+    def feed_forward(self, name, x):
+        gate, up = self.linear(f"{name}.mlp.gate_proj", x), self.linear(f"{name}.mlp.up_proj", x)
+        return self.linear(f"{name}.mlp.down_proj", gelu(gate) * up)
+
+    def forward(self, ids):
+        """Logits [T, vocab] and the L2 norm of the stream after each layer [L, T, 1]."""
+        c, norms = self.config, []
+        x = self.weights["embed_tokens.weight"][np.asarray(ids)] * math.sqrt(c["hidden_size"])
+        for index in range(c["num_hidden_layers"]):
+            name = f"layers.{index}"
+            h = self.attention(index, self.norm(f"{name}.input_layernorm", x))
+            x = x + self.norm(f"{name}.post_attention_layernorm", h)
+            h = self.feed_forward(name, self.norm(f"{name}.pre_feedforward_layernorm", x))
+            x = x + self.norm(f"{name}.post_feedforward_layernorm", h)
+            norms.append(np.linalg.norm(x, axis=-1, keepdims=True))
+        logits = self.norm("norm", x) @ self.weights["embed_tokens.weight"].T
+        cap = c["final_logit_softcapping"]
+        return (logits if cap is None else cap * np.tanh(logits / cap)), np.stack(norms)

@@ -1,4 +1,4 @@
-//! Gemma 3n as data: its configuration, its model files, its elastic slices.
+//! Gemma 3n, and Gemma 3 beside it, as data: configuration, model files, elastic slices.
 //!
 //! Bytes from outside enter through [`checkpoint`] and [`mod@slice`] and leave as a validated [`Config`] and typed
 //! [`Weights`] that see the file in place; [`plan`] turns them into operations. Nothing here computes with weights or
@@ -14,7 +14,7 @@ pub mod synthetic;
 pub mod weights;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use config::{Config, ConfigError, LayerKind};
+pub use config::{Config, ConfigError, LayerKind, ModelFamily};
 pub use export::{Export, ExportError};
 pub use slice::{Slice, SliceError};
-pub use weights::{KvWeights, LayerWeights, Weights};
+pub use weights::{Gemma3nLayerWeights, Gemma3nWeights, KvWeights, LayerWeights, Weights};

@@ -1,23 +1,34 @@
-//! [`Weights`]: every tensor of one Gemma 3n decoder by its role, with the shape that the [`Config`] demands.
+//! [`Weights`]: every tensor of one decoder by its role, with the shape that the [`Config`] demands.
 //!
 //! Matrices stay where and as the file has them. Norms, scales and AltUp coefficients, a few kilobytes a layer, are
-//! held as f32. A slice of a model is another `Weights` over the same bytes.
+//! held as f32; a norm is what a row is multiplied by, whatever the file adds to it. A slice of a model is another `Weights` over the same bytes.
 
 use gemma_hal::block::{BlockQ6K, dequantise_row};
 use gemma_hal::{DType, Storage, Weight};
 use std::mem::offset_of;
 
 use crate::checkpoint::tensors::{self, Name};
-use crate::{Checkpoint, CheckpointError, Config};
+use crate::{Checkpoint, CheckpointError, Config, ModelFamily};
 
 /// The weights of a decoder. Shapes are `[rows, columns]`, that is `[outputs, inputs]`, in the terms of [`Config`].
 #[derive(Clone, Debug)]
 pub struct Weights {
     /// `[vocabulary, hidden]`; embedding and output matrix.
     pub embed: Weight,
-    /// `[ple_vocabulary, blocks · ple_width]`; see [`Weights::ple_blocks`].
+    /// `[1, hidden]`, f32; the norm before the output matrix.
+    pub norm: Weight,
+    /// The layers, in order.
+    pub layers: Vec<LayerWeights>,
+    /// What only Gemma 3n has; none in Gemma 3.
+    pub gemma3n: Option<Gemma3nWeights>,
+}
+
+/// What Gemma 3n has around its layers and Gemma 3 has not: per-layer embeddings and AltUp's projections.
+#[derive(Clone, Debug)]
+pub struct Gemma3nWeights {
+    /// `[ple_vocabulary, blocks · ple_width]`; see [`Gemma3nWeights::ple_blocks`].
     pub ple_table: Weight,
-    /// `[blocks · ple_width, hidden]`; see [`Weights::ple_blocks`].
+    /// `[blocks · ple_width, hidden]`; see [`Gemma3nWeights::ple_blocks`].
     pub ple_projection: Weight,
     /// `[1, ple_width]`, f32.
     pub ple_norm: Weight,
@@ -25,36 +36,16 @@ pub struct Weights {
     pub altup_projections: Vec<Weight>,
     /// `[hidden, hidden]` for each stream but the first: stream to output.
     pub altup_unembed: Vec<Weight>,
-    /// `[1, hidden]`, f32; the norm before the output matrix.
-    pub norm: Weight,
-    /// The layers, in order.
-    pub layers: Vec<LayerWeights>,
-    /// For each layer the block of `ple_width` rows of [`Weights::ple_projection`] and columns of
-    /// [`Weights::ple_table`] that belong to it: its own number, or in a slice its number in the parent.
+    /// For each layer the block of `ple_width` rows of [`Gemma3nWeights::ple_projection`] and columns of
+    /// [`Gemma3nWeights::ple_table`] that belong to it: its own number, or in a slice its number in the parent.
     pub ple_blocks: Vec<usize>,
 }
 
 /// The weights of one layer.
 #[derive(Clone, Debug)]
 pub struct LayerWeights {
-    /// `[altup_streams, hidden]`.
-    pub router: Weight,
-    /// `[1, hidden]`, f32.
-    pub router_norm: Weight,
-    /// `[altup_streams², altup_streams]`, f32.
-    pub prediction: Weight,
-    /// `[altup_streams, altup_streams]`, f32.
-    pub correction: Weight,
-    /// `[1, hidden]`, f32.
-    pub correct_scale: Weight,
     /// `[1, hidden]`, f32.
     pub input_norm: Weight,
-    /// `[laurel_rank, hidden]`.
-    pub laurel_left: Weight,
-    /// `[hidden, laurel_rank]`.
-    pub laurel_right: Weight,
-    /// `[1, hidden]`, f32.
-    pub laurel_norm: Weight,
     /// `[heads · head_dim, hidden]`.
     pub q: Weight,
     /// `[1, head_dim]`, f32.
@@ -77,6 +68,29 @@ pub struct LayerWeights {
     pub down: Weight,
     /// `[1, hidden]`, f32.
     pub post_ffn_norm: Weight,
+    /// What only Gemma 3n has; none in Gemma 3.
+    pub gemma3n: Option<Gemma3nLayerWeights>,
+}
+
+/// What a layer of Gemma 3n has and one of Gemma 3 has not: AltUp, LAuReL and its per-layer input.
+#[derive(Clone, Debug)]
+pub struct Gemma3nLayerWeights {
+    /// `[altup_streams, hidden]`.
+    pub router: Weight,
+    /// `[1, hidden]`, f32.
+    pub router_norm: Weight,
+    /// `[altup_streams², altup_streams]`, f32.
+    pub prediction: Weight,
+    /// `[altup_streams, altup_streams]`, f32.
+    pub correction: Weight,
+    /// `[1, hidden]`, f32.
+    pub correct_scale: Weight,
+    /// `[laurel_rank, hidden]`.
+    pub laurel_left: Weight,
+    /// `[hidden, laurel_rank]`.
+    pub laurel_right: Weight,
+    /// `[1, hidden]`, f32.
+    pub laurel_norm: Weight,
     /// `[ple_width, hidden]`.
     pub ple_gate: Weight,
     /// `[hidden, ple_width]`.
@@ -103,8 +117,10 @@ impl Weights {
     /// As [`Checkpoint::weights`].
     pub fn load(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         let config = checkpoint.config();
-        let mut weights =
-            Self::from_source(config, &|name, rows, columns| find(checkpoint, name, rows, columns))?;
+        let mut weights = Self::from_source(config, &|name, rows, columns| {
+            let weight = find(checkpoint, name, rows, columns)?;
+            Ok(if checkpoint.norms_add_one && tensors::is_norm(name) { plus_one(&weight) } else { weight })
+        })?;
         for (layer, weights) in weights.layers.iter_mut().enumerate() {
             weights.unused_kv = unused_kv(checkpoint, layer);
         }
@@ -113,39 +129,22 @@ impl Weights {
 
     /// Builds the weights of `config` from a source of `(name, rows, columns)`; small tensors are then held as f32.
     pub(crate) fn from_source(config: &Config, source: Source<'_>) -> Result<Self, CheckpointError> {
-        let (d, p) = (config.hidden, config.ple_width);
-        let blocks = config.layers() * p;
-        let stack = |stack: &Name| -> Result<Vec<Weight>, CheckpointError> {
-            (0..config.altup_streams - 1).map(|i| source(&tensors::in_stack(stack, i), d, d)).collect()
-        };
+        let is_3n = config.family == ModelFamily::Gemma3n;
         Ok(Self {
-            embed: source(tensors::EMBED.canonical, config.vocabulary, d)?,
-            ple_table: source(tensors::PLE_TABLE.canonical, config.ple_vocabulary, blocks)?,
-            ple_projection: source(tensors::PLE_PROJECTION.canonical, blocks, d)?,
-            ple_norm: small(source, tensors::PLE_NORM.canonical, 1, p)?,
-            altup_projections: stack(&tensors::ALTUP_PROJECTIONS)?,
-            altup_unembed: stack(&tensors::ALTUP_UNEMBED)?,
-            norm: small(source, tensors::NORM.canonical, 1, d)?,
+            embed: source(tensors::EMBED.canonical, config.vocabulary, config.hidden)?,
+            gemma3n: is_3n.then(|| Gemma3nWeights::from_source(config, source)).transpose()?,
+            norm: small(source, tensors::NORM.canonical, 1, config.hidden)?,
             layers: (0..config.layers())
                 .map(|layer| LayerWeights::from_source(config, layer, source))
                 .collect::<Result<_, _>>()?,
-            ple_blocks: (0..config.layers()).collect(),
         })
     }
 
     /// Calls `visit` with the canonical name of every tensor and the tensor, in the order of the decoder.
     pub fn for_each<'a>(&'a self, visit: &mut dyn FnMut(&str, &'a Weight)) {
         visit(tensors::EMBED.canonical, &self.embed);
-        visit(tensors::PLE_TABLE.canonical, &self.ple_table);
-        visit(tensors::PLE_PROJECTION.canonical, &self.ple_projection);
-        visit(tensors::PLE_NORM.canonical, &self.ple_norm);
-        for (stack, weights) in [
-            (tensors::ALTUP_PROJECTIONS, &self.altup_projections),
-            (tensors::ALTUP_UNEMBED, &self.altup_unembed),
-        ] {
-            for (index, weight) in weights.iter().enumerate() {
-                visit(&tensors::in_stack(&stack, index), weight);
-            }
+        if let Some(own) = &self.gemma3n {
+            own.for_each(visit);
         }
         for (layer, weights) in self.layers.iter().enumerate() {
             weights.for_each(layer, visit);
@@ -171,7 +170,8 @@ impl Weights {
 
     /// Values that the decoder uses, each counted once; of a slice only its own part of the PLE table and projection.
     pub fn parameters(&self) -> u64 {
-        let ple = (self.ple_blocks.len() * self.ple_norm.columns()) as u64;
+        let own = self.gemma3n.as_ref();
+        let ple = own.map_or(0, |own| (own.ple_blocks.len() * own.ple_norm.columns()) as u64);
         let mut total = 0;
         self.for_each(&mut |name, weight| {
             total += if name == tensors::PLE_TABLE.canonical {
@@ -186,10 +186,42 @@ impl Weights {
     }
 }
 
+impl Gemma3nWeights {
+    fn from_source(config: &Config, source: Source<'_>) -> Result<Self, CheckpointError> {
+        let (d, p) = (config.hidden, config.ple_width);
+        let blocks = config.layers() * p;
+        let stack = |stack: &Name| -> Result<Vec<Weight>, CheckpointError> {
+            (0..config.altup_streams - 1).map(|i| source(&tensors::in_stack(stack, i), d, d)).collect()
+        };
+        Ok(Self {
+            ple_table: source(tensors::PLE_TABLE.canonical, config.ple_vocabulary, blocks)?,
+            ple_projection: source(tensors::PLE_PROJECTION.canonical, blocks, d)?,
+            ple_norm: small(source, tensors::PLE_NORM.canonical, 1, p)?,
+            altup_projections: stack(&tensors::ALTUP_PROJECTIONS)?,
+            altup_unembed: stack(&tensors::ALTUP_UNEMBED)?,
+            ple_blocks: (0..config.layers()).collect(),
+        })
+    }
+
+    fn for_each<'a>(&'a self, visit: &mut dyn FnMut(&str, &'a Weight)) {
+        visit(tensors::PLE_TABLE.canonical, &self.ple_table);
+        visit(tensors::PLE_PROJECTION.canonical, &self.ple_projection);
+        visit(tensors::PLE_NORM.canonical, &self.ple_norm);
+        for (stack, weights) in [
+            (tensors::ALTUP_PROJECTIONS, &self.altup_projections),
+            (tensors::ALTUP_UNEMBED, &self.altup_unembed),
+        ] {
+            for (index, weight) in weights.iter().enumerate() {
+                visit(&tensors::in_stack(&stack, index), weight);
+            }
+        }
+    }
+}
+
 impl LayerWeights {
     fn from_source(config: &Config, layer: usize, source: Source<'_>) -> Result<Self, CheckpointError> {
-        let (d, p, streams) = (config.hidden, config.ple_width, config.altup_streams);
-        let (heads, rank, ffn) = (config.query_width(), config.laurel_rank, config.ffn_widths[layer]);
+        let (d, heads, ffn) = (config.hidden, config.query_width(), config.ffn_widths[layer]);
+        let is_3n = config.family == ModelFamily::Gemma3n;
         let matrix = |name: &Name, rows, columns| source(&tensors::in_layer(layer, name), rows, columns);
         let small =
             |name: &Name, rows, columns| small(source, &tensors::in_layer(layer, name), rows, columns);
@@ -201,15 +233,8 @@ impl LayerWeights {
             })
         };
         Ok(Self {
-            router: matrix(&tensors::ROUTER, streams, d)?,
-            router_norm: small(&tensors::ROUTER_NORM, 1, d)?,
-            prediction: small(&tensors::PREDICTION, streams * streams, streams)?,
-            correction: small(&tensors::CORRECTION, streams, streams)?,
-            correct_scale: small(&tensors::CORRECT_SCALE, 1, d)?,
+            gemma3n: is_3n.then(|| Gemma3nLayerWeights::from_source(config, layer, source)).transpose()?,
             input_norm: small(&tensors::INPUT_NORM, 1, d)?,
-            laurel_left: matrix(&tensors::LAUREL_LEFT, rank, d)?,
-            laurel_right: matrix(&tensors::LAUREL_RIGHT, d, rank)?,
-            laurel_norm: small(&tensors::LAUREL_NORM, 1, d)?,
             q: matrix(&tensors::Q, heads, d)?,
             q_norm: small(&tensors::Q_NORM, 1, config.head_dim)?,
             kv: config.owns_kv(layer).then(kv).transpose()?,
@@ -221,24 +246,21 @@ impl LayerWeights {
             up: matrix(&tensors::UP, ffn, d)?,
             down: matrix(&tensors::DOWN, d, ffn)?,
             post_ffn_norm: small(&tensors::POST_FFN_NORM, 1, d)?,
-            ple_gate: matrix(&tensors::PLE_GATE, p, d)?,
-            ple_out: matrix(&tensors::PLE_OUT, d, p)?,
-            post_ple_norm: small(&tensors::POST_PLE_NORM, 1, d)?,
         })
     }
 
     fn for_each<'a>(&'a self, layer: usize, visit: &mut dyn FnMut(&str, &'a Weight)) {
-        let kv = self.kv.as_ref();
+        let (kv, own) = (self.kv.as_ref(), self.gemma3n.as_ref());
         for (name, weight) in [
-            (tensors::ROUTER, Some(&self.router)),
-            (tensors::ROUTER_NORM, Some(&self.router_norm)),
-            (tensors::PREDICTION, Some(&self.prediction)),
-            (tensors::CORRECTION, Some(&self.correction)),
-            (tensors::CORRECT_SCALE, Some(&self.correct_scale)),
+            (tensors::ROUTER, own.map(|own| &own.router)),
+            (tensors::ROUTER_NORM, own.map(|own| &own.router_norm)),
+            (tensors::PREDICTION, own.map(|own| &own.prediction)),
+            (tensors::CORRECTION, own.map(|own| &own.correction)),
+            (tensors::CORRECT_SCALE, own.map(|own| &own.correct_scale)),
             (tensors::INPUT_NORM, Some(&self.input_norm)),
-            (tensors::LAUREL_LEFT, Some(&self.laurel_left)),
-            (tensors::LAUREL_RIGHT, Some(&self.laurel_right)),
-            (tensors::LAUREL_NORM, Some(&self.laurel_norm)),
+            (tensors::LAUREL_LEFT, own.map(|own| &own.laurel_left)),
+            (tensors::LAUREL_RIGHT, own.map(|own| &own.laurel_right)),
+            (tensors::LAUREL_NORM, own.map(|own| &own.laurel_norm)),
             (tensors::Q, Some(&self.q)),
             (tensors::Q_NORM, Some(&self.q_norm)),
             (tensors::K, kv.map(|kv| &kv.k)),
@@ -251,14 +273,37 @@ impl LayerWeights {
             (tensors::UP, Some(&self.up)),
             (tensors::DOWN, Some(&self.down)),
             (tensors::POST_FFN_NORM, Some(&self.post_ffn_norm)),
-            (tensors::PLE_GATE, Some(&self.ple_gate)),
-            (tensors::PLE_OUT, Some(&self.ple_out)),
-            (tensors::POST_PLE_NORM, Some(&self.post_ple_norm)),
+            (tensors::PLE_GATE, own.map(|own| &own.ple_gate)),
+            (tensors::PLE_OUT, own.map(|own| &own.ple_out)),
+            (tensors::POST_PLE_NORM, own.map(|own| &own.post_ple_norm)),
         ] {
             if let Some(weight) = weight {
                 visit(&tensors::in_layer(layer, &name), weight);
             }
         }
+    }
+}
+
+impl Gemma3nLayerWeights {
+    fn from_source(config: &Config, layer: usize, source: Source<'_>) -> Result<Self, CheckpointError> {
+        let (d, p, streams) = (config.hidden, config.ple_width, config.altup_streams);
+        let rank = config.laurel_rank;
+        let matrix = |name: &Name, rows, columns| source(&tensors::in_layer(layer, name), rows, columns);
+        let small =
+            |name: &Name, rows, columns| small(source, &tensors::in_layer(layer, name), rows, columns);
+        Ok(Self {
+            router: matrix(&tensors::ROUTER, streams, d)?,
+            router_norm: small(&tensors::ROUTER_NORM, 1, d)?,
+            prediction: small(&tensors::PREDICTION, streams * streams, streams)?,
+            correction: small(&tensors::CORRECTION, streams, streams)?,
+            correct_scale: small(&tensors::CORRECT_SCALE, 1, d)?,
+            laurel_left: matrix(&tensors::LAUREL_LEFT, rank, d)?,
+            laurel_right: matrix(&tensors::LAUREL_RIGHT, d, rank)?,
+            laurel_norm: small(&tensors::LAUREL_NORM, 1, d)?,
+            ple_gate: matrix(&tensors::PLE_GATE, p, d)?,
+            ple_out: matrix(&tensors::PLE_OUT, d, p)?,
+            post_ple_norm: small(&tensors::POST_PLE_NORM, 1, d)?,
+        })
     }
 }
 
@@ -306,13 +351,25 @@ fn small(source: Source<'_>, name: &str, rows: usize, columns: usize) -> Result<
     if weight.dtype() == DType::F32 {
         return Ok(weight);
     }
+    Ok(as_f32(&weight, |value| value))
+}
+
+/// The norm of which the file holds what is to be added to 1.
+fn plus_one(weight: &Weight) -> Weight {
+    as_f32(weight, |value| value + 1.0)
+}
+
+/// A copy as f32, with `change` made to every value.
+fn as_f32(weight: &Weight, change: impl Fn(f32) -> f32) -> Weight {
+    let (rows, columns) = (weight.rows(), weight.columns());
     let mut values = vec![0.0_f32; rows * columns];
     for (row, out) in values.chunks_exact_mut(columns).enumerate() {
         dequantise_row(weight.dtype(), weight.row(row), out);
+        out.iter_mut().for_each(|value| *value = change(*value));
     }
     let storage = Storage::new(weight.storage().name(), F32Bytes(values));
     let weight = Weight::new(storage, 0, rows, columns, DType::F32);
-    Ok(weight.expect("the vector was made for these rows and columns"))
+    weight.expect("the vector was made for these rows and columns")
 }
 
 /// f32 values as the bytes that a storage holds, aligned for f32.

@@ -3,7 +3,7 @@
 mod checkpoint_support;
 
 use checkpoint_support::{config_json, tiny};
-use gemma_matformer::Config;
+use gemma_matformer::{Config, LayerKind, ModelFamily};
 use serde_json::{Value, json};
 
 fn read(json: &Value) -> Result<Config, String> {
@@ -67,7 +67,7 @@ fn sparsity_is_ten_layers_where_nothing_is_said() {
 fn what_cannot_be_is_refused_by_field() {
     let again = "copy config.json again from where the weights came from";
     let copy = "copy the configuration again from where the weights came from";
-    let published = "no published Gemma 3n model needs it; use the published configuration";
+    let published = "no published model needs it; use the published configuration";
     for (field, value, problem, remedy) in [
         ("hidden_size", json!("64"), "\"64\" is not a count", again),
         ("hidden_size", json!(-1), "-1 is not a count", again),
@@ -122,15 +122,105 @@ fn another_architecture_is_named() {
     for (json, found) in [
         (with("model_type", json!("llama")), "'llama'"),
         (with("model_type", Value::Null), "not named (model_type is missing)"),
-        (json!({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}), "'gemma3'"),
+        (json!({"model_type": "gemma2", "text_config": {"model_type": "gemma3_text"}}), "'gemma2'"),
     ] {
         assert_eq!(
             read(&json).unwrap_err(),
             format!(
-                "config.json: the architecture is {found}, but only Gemma 3n (gemma3n, gemma3n_text) can be run; \
-                 use a Gemma 3n E2B or E4B model"
+                "config.json: the architecture is {found}, but only Gemma 3n (gemma3n, gemma3n_text) and \
+                 Gemma 3 (gemma3, gemma3_text) can be run; use one of these"
             )
         );
+    }
+}
+
+/// Keys of Gemma 3 4B's published config.json; all others are left to defaults there.
+fn gemma3_4b() -> Value {
+    json!({
+        "model_type": "gemma3",
+        "eos_token_id": [1, 106],
+        "text_config": {
+            "model_type": "gemma3_text",
+            "hidden_size": 2560,
+            "intermediate_size": 10_240,
+            "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+            "sliding_window": 1024,
+        },
+    })
+}
+
+#[test]
+fn gemma_3_is_read_from_both_layouts() {
+    let config = read(&gemma3_4b()).unwrap();
+    assert_eq!(config.family, ModelFamily::Gemma3);
+    assert_eq!((config.hidden, config.layers(), config.window), (2560, 34, 1024));
+    assert_eq!((config.heads, config.kv_heads, config.head_dim, config.vocabulary), (8, 4, 256, 262_208));
+    assert_eq!((config.rope_theta, config.rope_local_theta, config.rope_stretch), (1e6, 1e4, 8.0));
+    assert_eq!((config.layer_stretch(4), config.layer_stretch(5)), (1.0, 8.0));
+    assert_eq!((config.query_scale, config.softcap), (1.0 / 16.0, None));
+    assert_eq!((config.max_context, config.eos.as_slice(), config.bos), (131_072, [1, 106].as_slice(), 2));
+    let full: Vec<usize> = (0..34).filter(|layer| config.layer_kinds[*layer] == LayerKind::Full).collect();
+    assert_eq!(full, [5, 11, 17, 23, 29]);
+
+    let mut text = gemma3_4b()["text_config"].take();
+    text["eos_token_id"] = json!([1, 106]);
+    assert_eq!(read(&text), Ok(config.clone()));
+    text["rope_scaling"].take();
+    text["rope_parameters"] = json!({
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+    });
+    assert_eq!(read(&text), Ok(config));
+}
+
+#[test]
+fn the_pattern_of_gemma_3_may_be_a_period() {
+    for key in ["sliding_window_pattern", "_sliding_window_pattern"] {
+        let mut json = gemma3_4b();
+        json["text_config"][key] = json!(2);
+        let config = read(&json).unwrap();
+        assert_eq!(config.layer_kinds[..3], [LayerKind::Sliding, LayerKind::Full, LayerKind::Sliding]);
+    }
+}
+
+#[test]
+fn what_gemma_3_cannot_be_is_refused_by_field() {
+    let again = "copy config.json again from where the weights came from";
+    let copy = "copy the configuration again from where the weights came from";
+    let published = "no published model needs it; use the published configuration";
+    for (field, value, problem, remedy) in [
+        ("use_bidirectional_attention", json!(true), "attention to later tokens is not supported", published),
+        ("attn_logit_softcapping", json!(50.0), "50 is not supported", published),
+        ("tie_word_embeddings", json!(false), "false is not supported", published),
+        ("rope_scaling", json!({"rope_type": "yarn"}), "rope type 'yarn' is not supported", published),
+        ("rope_scaling", json!({"rope_type": "linear"}), "rope type 'linear' has no factor", again),
+        ("rope_scaling", json!({"rope_type": "linear", "factor": 0}), "0 is not a positive number", copy),
+        ("sliding_window_pattern", json!(0), "is 0", again),
+        ("query_pre_attn_scalar", json!(0), "inf is not a positive number", copy),
+        ("final_logit_softcapping", json!(-1), "-1 is not a positive number", copy),
+        ("num_hidden_layers", json!(1025), "1025 is not between 1 and 1024", again),
+    ] {
+        let mut json = gemma3_4b();
+        json["text_config"][field] = value;
+        assert_eq!(read(&json).unwrap_err(), format!("config.json: {field}: {problem}; {remedy}"));
+    }
+}
+
+#[test]
+fn fields_of_the_other_family_are_refused() {
+    let gemma3 = read(&gemma3_4b()).unwrap();
+    for (field, config) in [
+        ("altup_num_inputs", Config { altup_streams: 4, ..gemma3.clone() }),
+        ("laurel_rank", Config { laurel_rank: 64, ..gemma3.clone() }),
+        ("hidden_size_per_layer_input", Config { ple_width: 256, ..gemma3.clone() }),
+        ("vocab_size_per_layer_input", Config { ple_vocabulary: 1, ..gemma3.clone() }),
+        ("num_kv_shared_layers", Config { shared_kv_layers: 1, ..gemma3.clone() }),
+        ("activation_sparsity_pattern", Config { sparsity: vec![0.5; 34], ..gemma3.clone() }),
+        ("hidden_size_per_layer_input", Config { family: ModelFamily::Gemma3n, ..gemma3.clone() }),
+    ] {
+        let error = config.validate("x").unwrap_err().to_string();
+        assert!(error.starts_with(&format!("x: {field}: ")), "{field}: {error}");
     }
 }
 

@@ -5,12 +5,13 @@ mod checkpoint_support;
 use std::fs;
 
 use checkpoint_support::{
-    assert_same, error_of, gguf_bytes, load, storage, tiny, tiny_for, tiny_gguf, tiny_weights, values,
+    assert_same, error_of, gguf_bytes, layer_own, load, own, storage, tiny, tiny_for, tiny_gguf,
+    tiny_weights, values,
 };
 use gemma_hal::DType;
 use gemma_matformer::checkpoint::gguf::write::{GgufWriter, MetadataValue};
 use gemma_matformer::checkpoint::{GgufVocabulary, TokenizerSource};
-use gemma_matformer::{Checkpoint, Config, LayerKind, Slice, Weights, synthetic};
+use gemma_matformer::{Checkpoint, Config, LayerKind, ModelFamily, Slice, Weights, synthetic};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -79,17 +80,40 @@ fn a_model_returns_as_it_was_written() {
         let back = checkpoint.weights().unwrap();
         assert_eq!((back.embed.dtype(), back.norm.dtype()), (dtype, DType::F32));
         assert_eq!(back.parameters(), weights.parameters());
-        assert_eq!(values(&back.layers[1].prediction), values(&weights.layers[1].prediction));
+        assert_eq!(values(&layer_own(&back, 1).prediction), values(&layer_own(&weights, 1).prediction));
         if dtype == DType::F32 {
             assert_same(&back, &weights);
         }
         // A stack is taken apart in order.
-        let (written, read) = (&weights.altup_projections[1], &back.altup_projections[1]);
+        let (written, read) = (&own(&weights).altup_projections[1], &own(&back).altup_projections[1]);
         let largest = values(written).iter().fold(0.0_f32, |max, value| max.max(value.abs()));
         for (a, b) in values(written).iter().zip(values(read)) {
             assert!((a - b).abs() <= largest / 7.0, "{dtype}: {a} became {b}");
         }
         back.check_finite().unwrap();
+    }
+}
+
+#[test]
+fn gemma_3_returns_as_it_was_written() {
+    let plain = Config {
+        family: ModelFamily::Gemma3,
+        sparsity: vec![0.0; 4],
+        ple_width: 0,
+        ple_vocabulary: 0,
+        altup_streams: 1,
+        laurel_rank: 0,
+        shared_kv_layers: 0,
+        query_scale: 0.25,
+        softcap: None,
+        ..tiny()
+    };
+    for config in [plain.clone(), Config { rope_stretch: 8.0, softcap: Some(20.0), ..plain }] {
+        let weights = synthetic::weights(&config, DType::BF16, 3).unwrap();
+        let checkpoint = open(&gguf_bytes(&config, &weights, DType::BF16, &[])).unwrap();
+        assert_eq!(checkpoint.config(), &config);
+        assert_eq!(checkpoint.skipped(), []);
+        assert_same(&checkpoint.weights().unwrap(), &weights);
     }
 }
 
@@ -101,8 +125,8 @@ fn matrices_whose_rows_end_inside_a_block_keep_their_type() {
     let checkpoint = open(&bytes).unwrap();
     assert_eq!(checkpoint.config(), &config);
     let back = checkpoint.weights().unwrap();
-    assert_eq!(back.layers[0].ple_out.dtype(), DType::BF16);
-    assert_eq!(back.layers[0].ple_gate.dtype(), DType::Q8_0);
+    assert_eq!(layer_own(&back, 0).ple_out.dtype(), DType::BF16);
+    assert_eq!(layer_own(&back, 0).ple_gate.dtype(), DType::Q8_0);
 }
 
 #[test]
@@ -115,13 +139,13 @@ fn a_slice_is_written_as_a_model_of_its_own() {
         let checkpoint = open(&bytes).unwrap();
         assert_eq!(checkpoint.config(), &config);
         let back: Weights = checkpoint.weights().unwrap();
-        assert_eq!(back.ple_blocks, [0, 1, 2]);
+        assert_eq!(own(&back).ple_blocks, [0, 1, 2]);
         assert_eq!(values(&back.layers[2].down), values(&sliced.layers[2].down));
         // The dropped layer's rows of the projection are gone.
-        let (whole, left) = (values(&parent.ple_projection), values(&back.ple_projection));
+        let (whole, left) = (values(&own(&parent).ple_projection), values(&own(&back).ple_projection));
         let block = config.ple_width * config.hidden;
         assert_eq!(left[2 * block..], whole[3 * block..]);
-        assert_eq!((back.ple_table.rows(), back.ple_table.columns()), (40, 96));
+        assert_eq!((own(&back).ple_table.rows(), own(&back).ple_table.columns()), (40, 96));
     }
 }
 
@@ -271,8 +295,7 @@ fn files_of_other_content_are_refused() {
         writer.metadata(key, value);
         writer.header()
     };
-    let architecture =
-        "but only Gemma 3n (gemma3n, gemma3n_text) can be run; use a Gemma 3n E2B or E4B model";
+    let architecture = "but only Gemma 3n (gemma3n, gemma3n_text) and Gemma 3 (gemma3, gemma3_text) can be run; use one of these";
     let shared = ("gemma3n.attention.shared_kv_layers", MetadataValue::U32(0));
     let five = |key, value| as_llama_cpp_writes(5, &[shared.clone(), (key, value)]);
     for (case, bytes, expected) in [
@@ -349,7 +372,7 @@ fn a_missing_tensor_is_named() {
     let checkpoint = open(&as_llama_cpp_writes(5, &[shared])).unwrap();
     assert_eq!(
         checkpoint.weights().unwrap_err().to_string(),
-        "memory: per_layer_model_projection.weight is missing; the file is not a whole Gemma 3n text model"
+        "memory: per_layer_model_projection.weight is missing; the file is not a whole text model"
     );
 }
 

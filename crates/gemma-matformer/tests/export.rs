@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use checkpoint_support::{assert_same, gguf_bytes, tiny, tiny_gguf, tiny_weights, values};
 use gemma_hal::DType;
 use gemma_matformer::export::{self, Class, Export, Filling, Rule, Run, TypeRules};
-use gemma_matformer::{Checkpoint, Config, Slice, Weights};
+use gemma_matformer::{Checkpoint, Config, LayerKind, ModelFamily, Slice, Weights};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -242,6 +242,34 @@ fn what_llama_cpp_wants_is_written_along() {
         assert_eq!(find(&format!("blk.{layer}.attn_k_norm.weight")).dtype, DType::F32);
     }
     assert_eq!(export.tensors().len(), 727);
+}
+
+#[test]
+fn what_llama_cpp_takes_for_granted_of_gemma_3_is_known() {
+    // Gemma 3 1B.
+    let published = Config {
+        family: ModelFamily::Gemma3,
+        hidden: 1152,
+        ffn_widths: vec![6912; 26],
+        layer_kinds: (1..=26)
+            .map(|n| if n % 6 == 0 { LayerKind::Full } else { LayerKind::Sliding })
+            .collect(),
+        heads: 4,
+        head_dim: 256,
+        query_scale: 0.0625,
+        rope_local_theta: 10_000.0,
+        ..Config::e2b()
+    };
+    assert_eq!(export::llama_cpp_limits(&published), [""; 0]);
+    for (config, expected) in [
+        (Config { layer_kinds: vec![LayerKind::Full; 26], ..published.clone() }, "not every 6th"),
+        (Config { rope_local_theta: 5000.0, ..published.clone() }, "RoPE base of 5000, but it has 10000"),
+        (Config { query_scale: 0.125, ..published.clone() }, "scaled by 0.125, but it has 0.0625"),
+        (Config { ffn_widths: [vec![1], vec![2; 25]].concat(), ..published.clone() }, "widths that differ"),
+    ] {
+        let limits = export::llama_cpp_limits(&config);
+        assert!(matches!(&limits[..], [limit] if limit.contains(expected)), "{expected}: {limits:?}");
+    }
 }
 
 #[test]

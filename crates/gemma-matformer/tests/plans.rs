@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use gemma_hal::{BufferId, DType, Op, Outputs, Plan, Step, Storage, Weight};
 use gemma_matformer::plan::{PlanOptions, build};
-use gemma_matformer::{Config, KvWeights, LayerWeights, Slice, Weights};
+use gemma_matformer::{
+    Config, Gemma3nLayerWeights, Gemma3nWeights, KvWeights, LayerKind, LayerWeights, ModelFamily, Slice,
+    Weights,
+};
 use memmap2::MmapOptions;
 
 /// Weights of `config` with matrices in `dtype`, all of them the same zeros.
@@ -20,16 +23,9 @@ fn untouched(config: &Config, dtype: DType) -> Weights {
     let matrix = |rows, columns| view(rows, columns, dtype);
     let small = |rows, columns| view(rows, columns, DType::F32);
     let streams = config.altup_streams;
+    let is_3n = config.family == ModelFamily::Gemma3n;
     let layer = |layer: usize| LayerWeights {
-        router: matrix(streams, d),
-        router_norm: small(1, d),
-        prediction: small(streams * streams, streams),
-        correction: small(streams, streams),
-        correct_scale: small(1, d),
         input_norm: small(1, d),
-        laurel_left: matrix(config.laurel_rank, d),
-        laurel_right: matrix(d, config.laurel_rank),
-        laurel_norm: small(1, d),
         q: matrix(config.query_width(), d),
         q_norm: small(1, config.head_dim),
         kv: config.owns_kv(layer).then(|| KvWeights {
@@ -45,20 +41,32 @@ fn untouched(config: &Config, dtype: DType) -> Weights {
         up: matrix(config.ffn_widths[layer], d),
         down: matrix(d, config.ffn_widths[layer]),
         post_ffn_norm: small(1, d),
-        ple_gate: matrix(p, d),
-        ple_out: matrix(d, p),
-        post_ple_norm: small(1, d),
+        gemma3n: is_3n.then(|| Gemma3nLayerWeights {
+            router: matrix(streams, d),
+            router_norm: small(1, d),
+            prediction: small(streams * streams, streams),
+            correction: small(streams, streams),
+            correct_scale: small(1, d),
+            laurel_left: matrix(config.laurel_rank, d),
+            laurel_right: matrix(d, config.laurel_rank),
+            laurel_norm: small(1, d),
+            ple_gate: matrix(p, d),
+            ple_out: matrix(d, p),
+            post_ple_norm: small(1, d),
+        }),
     };
     Weights {
         embed: matrix(config.vocabulary, d),
-        ple_table: matrix(config.ple_vocabulary, blocks),
-        ple_projection: matrix(blocks, d),
-        ple_norm: small(1, p),
-        altup_projections: (1..streams).map(|_| matrix(d, d)).collect(),
-        altup_unembed: (1..streams).map(|_| matrix(d, d)).collect(),
         norm: small(1, d),
         layers: (0..config.layers()).map(layer).collect(),
-        ple_blocks: (0..config.layers()).collect(),
+        gemma3n: is_3n.then(|| Gemma3nWeights {
+            ple_table: matrix(config.ple_vocabulary, blocks),
+            ple_projection: matrix(blocks, d),
+            ple_norm: small(1, p),
+            altup_projections: (1..streams).map(|_| matrix(d, d)).collect(),
+            altup_unembed: (1..streams).map(|_| matrix(d, d)).collect(),
+            ple_blocks: (0..config.layers()).collect(),
+        }),
     }
 }
 
@@ -115,11 +123,12 @@ fn a_token_reads_every_weight_once_and_one_row_of_the_tables() {
         let weights = untouched(&config, DType::Q4_0);
         let mut bytes = 0;
         weights.for_each(&mut |_, weight| bytes += weight.bytes());
-        bytes -= weights.ple_table.bytes();
-        bytes += (weights.ple_table.row_bytes() + weights.embed.row_bytes()) as u64;
+        let table = &weights.gemma3n.as_ref().unwrap().ple_table;
+        bytes -= table.bytes();
+        bytes += (table.row_bytes() + weights.embed.row_bytes()) as u64;
         // The router is asked twice a layer: to predict and to correct.
-        let routers = weights.layers.iter().map(|layer| layer.router.bytes() + layer.router_norm.bytes());
-        bytes += routers.sum::<u64>();
+        let own = weights.layers.iter().map(|layer| layer.gemma3n.as_ref().unwrap());
+        bytes += own.map(|own| own.router.bytes() + own.router_norm.bytes()).sum::<u64>();
         let plan = plan_of(&config, &weights, 1, Outputs::Last);
         assert_eq!(plan.cost(1, 0).weight_bytes, bytes, "{name}");
     }
@@ -246,4 +255,86 @@ fn most_alive(plan: &Plan) -> usize {
             .sum()
     };
     (0..plan.steps().len()).map(alive).max().unwrap_or(0)
+}
+
+/// The numbers of Gemma 3 270M.
+fn gemma3_270m() -> Config {
+    let layers = 18;
+    Config {
+        family: ModelFamily::Gemma3,
+        hidden: 640,
+        ffn_widths: vec![2048; layers],
+        sparsity: vec![0.0; layers],
+        layer_kinds: (1..=layers)
+            .map(|n| if n % 6 == 0 { LayerKind::Full } else { LayerKind::Sliding })
+            .collect(),
+        heads: 4,
+        kv_heads: 1,
+        ple_width: 0,
+        ple_vocabulary: 0,
+        vocabulary: 262_144,
+        altup_streams: 1,
+        laurel_rank: 0,
+        shared_kv_layers: 0,
+        query_scale: 1.0 / 16.0,
+        softcap: None,
+        ..Config::e2b()
+    }
+}
+
+#[test]
+fn gemma_3_has_seven_operations_a_layer_and_three_around() {
+    let config = gemma3_270m();
+    config.validate("270m").unwrap();
+    let weights = untouched(&config, DType::Q8_0);
+    assert_eq!(weights.parameters(), 268_098_176);
+    let plan = plan_of(&config, &weights, 1, Outputs::Last);
+    let mut counts = BTreeMap::new();
+    plan.steps().iter().for_each(|step| *counts.entry(step.op.name()).or_default() += 1);
+    let expected = BTreeMap::from([
+        ("embed", 1),
+        ("rms_norm", 1),
+        ("linear", 2 * 18),
+        ("rotary", 18),
+        ("attention", 18),
+        ("add_norm", 2 * 18),
+        ("feed_forward", 18),
+        ("unembed", 1),
+    ]);
+    assert_eq!(counts, expected);
+    // Every weight once, and one row of the embedding.
+    let mut bytes = weights.embed.row_bytes() as u64;
+    weights.for_each(&mut |_, weight| bytes += weight.bytes());
+    assert_eq!(plan.cost(1, 0).weight_bytes, bytes);
+}
+
+#[test]
+fn a_prefill_of_gemma_3_computes_its_last_layer_for_the_last_token_only() {
+    let config = gemma3_270m();
+    let all = plan(&config, DType::Q8_0, 128, Outputs::All);
+    let last = plan(&config, DType::Q8_0, 128, Outputs::Last);
+    let none = plan(&config, DType::Q8_0, 128, Outputs::None);
+    let network = 3 * 2 * (640 * 2048) as u64;
+    assert_eq!(flops(&all, &["feed_forward"], 100), 100 * 18 * network);
+    assert_eq!(flops(&last, &["feed_forward"], 100), (100 * 17 + 1) * network);
+    assert_eq!(flops(&none, &["feed_forward"], 100), 100 * 17 * network);
+    // Keys and values are those of every token in all of them.
+    for plan in [&all, &last, &none] {
+        let written =
+            plan.steps().iter().filter(|step| matches!(step.op, Op::Rotary { key_value: Some(_), .. }));
+        assert_eq!(written.count(), 18);
+    }
+    assert_eq!((none.output(), none.steps().last().unwrap().op.name()), (None, "rotary"));
+}
+
+#[test]
+fn weights_of_the_other_family_make_no_plan() {
+    let options = PlanOptions {
+        name: "test".to_owned(),
+        max_tokens: 1,
+        outputs: Outputs::Last,
+        cache_dtype: DType::F16,
+    };
+    let error = build(&Config::e2b(), &untouched(&gemma3_270m(), DType::Q8_0), &options).unwrap_err();
+    assert_eq!(error.to_string(), "plan: the weights are not of a Gemma 3n model");
 }

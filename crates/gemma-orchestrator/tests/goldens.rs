@@ -1,7 +1,6 @@
 //! The whole model against Hugging Face transformers, on random tiny models (`cargo xtask goldens` makes them).
 //!
-//! For every prompt a golden has the logits of all positions, the norms of all AltUp streams behind every layer, and a
-//! greedy continuation. Norm weights are far from 1 and routers far from 0, so that a dropped term shows.
+//! For every prompt a golden has the logits of all positions, the norms of all streams behind every layer, and a greedy continuation. Norm weights are far from 1 and routers far from 0, so that a dropped term shows.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +27,11 @@ const CASES: &[(&str, &str, Option<&str>)] = &[
     ("sliced-parent", "sliced-parent", None),
     ("sliced-parent", "sliced-child", Some("sliced-child/slice.toml")),
     ("multimodal-layout", "four-layers", None),
-    ("four-layers-gguf", "four-layers-gguf", None),
+    ("four-layers-gguf/model.gguf", "four-layers-gguf", None),
+    ("gemma3-one-key", "gemma3-one-key", None),
+    ("gemma3-one-key/model.gguf", "gemma3-one-key", None),
+    ("gemma3-long-window", "gemma3-long-window", None),
+    ("gemma3-long-window/model.gguf", "gemma3-long-window", None),
 ];
 
 struct Golden {
@@ -67,7 +70,6 @@ fn golden(name: &str) -> Golden {
 
 fn model(name: &str, slice: Option<&str>) -> Model {
     let path = folder().join(name);
-    let path = if name.ends_with("-gguf") { path.join("model.gguf") } else { path };
     let slice = slice.map(|slice| folder().join(slice).display().to_string());
     Model::open(&path, slice.as_deref()).unwrap()
 }
@@ -157,13 +159,22 @@ fn rounded_activations_stay_near() {
 #[derive(Default)]
 struct StreamNorms {
     hidden: usize,
+    /// Whether the step before was a feed-forward network.
+    behind_network: bool,
     /// Rows of norms by layer, in the order of the runs.
     layers: HashMap<u16, Vec<f32>>,
 }
 
 impl Probe for StreamNorms {
     fn after(&mut self, _index: usize, step: &Step, read: &dyn Fn(BufferId) -> Vec<f32>) {
-        let (Op::PerLayerInput { streams, .. }, Some(layer)) = (&step.op, step.layer) else { return };
+        // What ends a layer: in Gemma 3n its per-layer input, in Gemma 3 the norm behind its feed-forward network.
+        let behind_network =
+            std::mem::replace(&mut self.behind_network, matches!(step.op, Op::FeedForward { .. }));
+        let (streams, layer) = match (&step.op, step.layer) {
+            (Op::PerLayerInput { streams, .. }, Some(layer)) => (streams, layer),
+            (Op::AddNorm { residual, .. }, Some(layer)) if behind_network => (residual, layer),
+            _ => return,
+        };
         let norm = |stream: &[f32]| stream.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
         self.layers.entry(layer).or_default().extend(read(*streams).chunks_exact(self.hidden).map(norm));
     }
@@ -222,4 +233,36 @@ fn cached_runs_give_the_logits_of_full_ones() {
             }
         }
     });
+}
+
+#[test]
+fn the_same_values_from_either_format_give_the_same_bits() {
+    for name in ["gemma3-one-key", "gemma3-long-window"] {
+        for device in devices() {
+            let logits = |path: &str| {
+                let mut engine = engine(&model(path, None), &device, 32);
+                let mut session = Session::new(&engine).unwrap();
+                let mut logits = Vec::new();
+                for prompt in golden(name).prompts {
+                    session.reset();
+                    session.extend(&mut engine, &prompt.ids, &Deadline::never()).unwrap();
+                    logits.extend_from_slice(session.logits());
+                }
+                logits
+            };
+            let gguf = logits(&format!("{name}/model.gguf"));
+            assert!(logits(name) == gguf, "{name} on {}", names(device.as_ref()));
+        }
+    }
+}
+
+#[test]
+fn gemma_3_has_no_slices() {
+    for slice in ["full", "1/2", "e2b", "slice.toml"] {
+        let error = Model::open(&folder().join("gemma3-one-key"), Some(slice)).map(|_| ()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Gemma 3 models have no slices, only Gemma 3n models do; leave --slice out"
+        );
+    }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use gemma_hal::{Cost, Plan, Weight};
-use gemma_matformer::LayerKind;
 use gemma_matformer::checkpoint::SkipReason;
+use gemma_matformer::{Gemma3nWeights, LayerKind};
 use gemma_orchestrator::{Engine, Model, Phase};
 use serde::Serialize;
 
@@ -38,6 +38,7 @@ struct SliceReport {
 
 #[derive(Serialize)]
 struct ConfigReport {
+    family: &'static str,
     layers: usize,
     full_layers: Vec<usize>,
     kv_layers: usize,
@@ -105,11 +106,12 @@ fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Report {
     let slice = model.slice.clone();
     let mut weight_types = BTreeMap::new();
     let mut weight_bytes = 0;
-    let ple_table_bytes = ple_share(model, &model.weights.ple_table);
+    let own = model.weights.gemma3n.as_ref();
+    let ple_table_bytes = own.map_or(0, |own| ple_share(own, &own.ple_table));
     model.weights.for_each(&mut |_, weight| {
-        let shared = [&model.weights.ple_table, &model.weights.ple_projection];
-        let is_ple = shared.into_iter().any(|other| std::ptr::eq(other, weight));
-        let bytes = if is_ple { ple_share(model, weight) } else { weight.bytes() };
+        let is = |other: &Weight| std::ptr::eq(other, weight);
+        let ple = own.filter(|own| is(&own.ple_table) || is(&own.ple_projection));
+        let bytes = ple.map_or(weight.bytes(), |own| ple_share(own, weight));
         *weight_types.entry(weight.dtype().name()).or_insert(0) += bytes;
         weight_bytes += bytes;
     });
@@ -120,6 +122,7 @@ fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Report {
             ffn_widths: config.ffn_widths.clone(),
         },
         config: ConfigReport {
+            family: config.family.name(),
             layers: config.layers(),
             full_layers: (0..config.layers())
                 .filter(|layer| config.layer_kinds[*layer] == LayerKind::Full)
@@ -151,9 +154,9 @@ fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Report {
 }
 
 /// The part of a PLE tensor's bytes that belongs to the slice's layers.
-fn ple_share(model: &Model, weight: &Weight) -> u64 {
-    let kept = model.weights.ple_blocks.len() * model.config.ple_width;
-    weight.bytes() * kept as u64 / model.weights.ple_projection.rows() as u64
+fn ple_share(own: &Gemma3nWeights, weight: &Weight) -> u64 {
+    let kept = own.ple_blocks.len() * own.ple_norm.columns();
+    weight.bytes() * kept as u64 / own.ple_projection.rows() as u64
 }
 
 fn skipped(model: &Model) -> Vec<SkippedReport> {
@@ -172,7 +175,7 @@ const fn reason_text(reason: SkipReason) -> &'static str {
         SkipReason::Audio => "audio tower",
         SkipReason::SharedKv => "keys and values of layers that share another's",
         SkipReason::TiedHead => "output matrix (the embedding is used)",
-        SkipReason::Unknown => "not part of a Gemma 3n text model",
+        SkipReason::Unknown => "not part of the text model",
     }
 }
 
@@ -218,8 +221,9 @@ fn print(report: &Report) -> std::io::Result<()> {
     writeln!(out, "model        {}", report.model)?;
     writeln!(
         out,
-        "layers       {} ({} full attention, {} with keys and values of their own), hidden {}, {} + {} heads of {}",
+        "layers       {} of {} ({} full attention, {} with keys and values of their own), hidden {}, {} + {} heads of {}",
         config.layers,
+        config.family,
         config.full_layers.len(),
         config.kv_layers,
         config.hidden,
@@ -234,10 +238,13 @@ fn print(report: &Report) -> std::io::Result<()> {
     writeln!(out, "sparsity     {}", runs(&config.sparsity))?;
     writeln!(
         out,
-        "parameters   {:.3} billion in {}, of which the PLE table, read row by row, has {}",
+        "parameters   {:.3} billion in {}{}",
         report.parameters as f64 / 1e9,
         output::size(report.weight_bytes),
-        output::size(report.ple_table_bytes)
+        match report.ple_table_bytes {
+            0 => String::new(),
+            bytes => format!(", of which the PLE table, read row by row, has {}", output::size(bytes)),
+        }
     )?;
     let types: Vec<String> =
         report.weight_types.iter().map(|(name, bytes)| format!("{name} {}", output::size(*bytes))).collect();

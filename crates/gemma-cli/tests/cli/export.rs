@@ -28,6 +28,10 @@ fn a_converted_model_computes_the_same_bits() {
         ("towers", golden("multimodal-layout"), &[]),
         ("gguf", golden("four-layers-gguf/model.gguf"), &[]),
         ("slice", golden("sliced-parent"), &sliced[..]),
+        // Its norms are stored as what is added to 1, and written as the sum.
+        ("gemma3", golden("gemma3-one-key"), &[]),
+        ("gemma3-stretched", golden("gemma3-long-window"), &[]),
+        ("gemma3-gguf", golden("gemma3-one-key/model.gguf"), &[]),
     ] {
         let out = folder.path().join(format!("{name}.gguf"));
         run(&[&["convert", text(&source), text(&out), "--type", "f32"], slice].concat()).ok();

@@ -6,6 +6,7 @@ mod chat;
 mod eval;
 mod export;
 mod files;
+mod gemma3;
 mod measure;
 mod run;
 mod settings;

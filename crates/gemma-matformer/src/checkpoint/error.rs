@@ -117,7 +117,7 @@ pub enum CheckpointError {
         problem: String,
     },
     /// The model needs a tensor that no file has.
-    #[error("{file}: {tensor} is missing; the file is not a whole Gemma 3n text model")]
+    #[error("{file}: {tensor} is missing; the file is not a whole text model")]
     MissingTensor {
         /// The file, or the first of several.
         file: String,

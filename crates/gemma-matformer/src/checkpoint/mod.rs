@@ -43,6 +43,8 @@ pub struct Checkpoint {
     files: Vec<MappedFile>,
     name: String,
     about: Vec<(String, String)>,
+    /// Norms in the file are what is to be added to 1: Gemma 3's in safetensors. GGUF has the sum.
+    pub(crate) norms_add_one: bool,
 }
 
 /// A tensor in the file that the text model does not use.
@@ -67,7 +69,7 @@ pub enum SkipReason {
     SharedKv,
     /// An output matrix, although the embedding is the output matrix.
     TiedHead,
-    /// Not a tensor of Gemma 3n.
+    /// Not a tensor of the text model.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! The tensors of Gemma 3n by name: the canonical name used inside, which is transformers' without its prefix, and
+//! The tensors of Gemma 3n and Gemma 3 by name: the canonical name used inside, which is transformers' without its prefix, and
 //! GGUF's. Both readers and the writer use this one table.
 
 /// A tensor's canonical name and its GGUF name.
@@ -18,8 +18,10 @@ pub(crate) const PLE_PROJECTION: Name =
 pub(crate) const PLE_NORM: Name = name("per_layer_projection_norm.weight", "per_layer_proj_norm.weight");
 pub(crate) const NORM: Name = name("norm.weight", "output_norm.weight");
 
-/// Tensors of the whole model that are stored one by one in both formats.
-pub(crate) const MODEL: [Name; 5] = [EMBED, PLE_TABLE, PLE_PROJECTION, PLE_NORM, NORM];
+/// Tensors of every whole model that are stored one by one in both formats.
+pub(crate) const MODEL: [Name; 2] = [EMBED, NORM];
+/// As [`MODEL`], in Gemma 3n only.
+pub(crate) const MODEL_3N: [Name; 3] = [PLE_TABLE, PLE_PROJECTION, PLE_NORM];
 
 /// Square matrices, one for each stream but the first; GGUF stacks them into one tensor. The canonical name is a prefix.
 pub(crate) const ALTUP_PROJECTIONS: Name = name("altup_projections", "altup_proj.weight");
@@ -52,17 +54,9 @@ pub(crate) const PLE_GATE: Name = name("per_layer_input_gate.weight", "inp_gate.
 pub(crate) const PLE_OUT: Name = name("per_layer_projection.weight", "proj.weight");
 pub(crate) const POST_PLE_NORM: Name = name("post_per_layer_input_norm.weight", "post_norm.weight");
 
-/// Tensors of one layer.
-pub(crate) const LAYER: [Name; 24] = [
-    ROUTER,
-    ROUTER_NORM,
-    PREDICTION,
-    CORRECTION,
-    CORRECT_SCALE,
+/// Tensors of one layer of any model.
+pub(crate) const LAYER: [Name; 13] = [
     INPUT_NORM,
-    LAUREL_LEFT,
-    LAUREL_RIGHT,
-    LAUREL_NORM,
     Q,
     Q_NORM,
     K,
@@ -75,6 +69,18 @@ pub(crate) const LAYER: [Name; 24] = [
     UP,
     DOWN,
     POST_FFN_NORM,
+];
+
+/// Further tensors of one layer, in Gemma 3n only.
+pub(crate) const LAYER_3N: [Name; 11] = [
+    ROUTER,
+    ROUTER_NORM,
+    PREDICTION,
+    CORRECTION,
+    CORRECT_SCALE,
+    LAUREL_LEFT,
+    LAUREL_RIGHT,
+    LAUREL_NORM,
     PLE_GATE,
     PLE_OUT,
     POST_PLE_NORM,
@@ -85,7 +91,12 @@ pub(crate) const KV: [Name; 3] = [K, K_NORM, V];
 
 /// Whether the tensor is a norm, a scale or AltUp coefficients, which are used as f32 whatever the file has.
 pub(crate) fn is_small(canonical: &str) -> bool {
-    ["norm.weight", "_coefs.weight", "correct_output_scale"].iter().any(|end| canonical.ends_with(end))
+    is_norm(canonical) || ["_coefs.weight", "correct_output_scale"].iter().any(|end| canonical.ends_with(end))
+}
+
+/// Whether the tensor is a norm.
+pub(crate) fn is_norm(canonical: &str) -> bool {
+    canonical.ends_with("norm.weight")
 }
 
 /// `layers.{layer}.{name}`.
@@ -101,17 +112,21 @@ pub(crate) fn in_stack(stack: &Name, index: usize) -> String {
 /// The GGUF name of a canonical name; `None` for one of a stack or an unknown one.
 pub(crate) fn to_gguf(canonical: &str) -> Option<String> {
     if let Some((layer, rest)) = canonical.strip_prefix("layers.").and_then(|rest| rest.split_once('.')) {
-        let name = LAYER.iter().find(|name| name.canonical == rest)?;
+        let name = LAYER.iter().chain(&LAYER_3N).find(|name| name.canonical == rest)?;
         return Some(format!("blk.{layer}.{}", name.gguf));
     }
-    MODEL.iter().find(|name| name.canonical == canonical).map(|name| name.gguf.to_owned())
+    MODEL.iter().chain(&MODEL_3N).find(|name| name.canonical == canonical).map(|name| name.gguf.to_owned())
 }
 
 /// The canonical name of a GGUF name; `None` for a stack or an unknown one.
 pub(crate) fn from_gguf(gguf: &str) -> Option<String> {
     if let Some((layer, rest)) = gguf.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
         let layer: usize = layer.parse().ok()?;
-        return LAYER.iter().find(|name| name.gguf == rest).map(|name| in_layer(layer, name));
+        return LAYER
+            .iter()
+            .chain(&LAYER_3N)
+            .find(|name| name.gguf == rest)
+            .map(|name| in_layer(layer, name));
     }
-    MODEL.iter().find(|name| name.gguf == gguf).map(|name| name.canonical.to_owned())
+    MODEL.iter().chain(&MODEL_3N).find(|name| name.gguf == gguf).map(|name| name.canonical.to_owned())
 }

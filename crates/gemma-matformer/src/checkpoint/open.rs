@@ -9,13 +9,15 @@ use serde_json::{Map, Value};
 
 use super::file::{MappedFile, io_error, read_text};
 use super::gguf::{self, Gguf};
-use super::tensors::{ALTUP_PROJECTIONS, ALTUP_UNEMBED, EMBED, KV, LAYER, MODEL, PLE_TABLE, in_stack};
+use super::tensors::{
+    ALTUP_PROJECTIONS, ALTUP_UNEMBED, EMBED, KV, LAYER, LAYER_3N, MODEL, MODEL_3N, Name, PLE_TABLE, in_stack,
+};
 use super::{
     Checkpoint, CheckpointError, FoundTensor, SkipReason, Skipped, TokenizerSource, Unusable, Unused,
     safetensors,
 };
-use crate::Config;
 use crate::config::{Fields, MAX_CONFIG_BYTES};
+use crate::{Config, ModelFamily};
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
@@ -74,7 +76,8 @@ fn open_gguf(storage: &Storage, files: Vec<MappedFile>) -> Result<Checkpoint, Ch
             tensor.weight = Ok(table);
         }
     }
-    let mut checkpoint = assemble(config, tokenizer, found, storage.name(), files)?;
+    let mut checkpoint =
+        Checkpoint { norms_add_one: false, ..assemble(config, tokenizer, found, storage.name(), files)? };
     checkpoint.unused.append(&mut padding);
     checkpoint.about = gguf.about()?;
     Ok(checkpoint)
@@ -235,6 +238,7 @@ fn assemble(
             file.advise_random(table);
         }
     }
+    let norms_add_one = config.family == ModelFamily::Gemma3;
     Ok(Checkpoint {
         config,
         tensors,
@@ -245,12 +249,14 @@ fn assemble(
         files,
         name: name.to_owned(),
         about: Vec::new(),
+        norms_add_one,
     })
 }
 
 /// Whether the text model uses the tensor of this canonical name, or why not.
 fn wanted(config: &Config, name: &str) -> Result<(), SkipReason> {
     let known = |known: bool| if known { Ok(()) } else { Err(SkipReason::Unknown) };
+    let own = |names: &'static [Name]| if config.family == ModelFamily::Gemma3n { names } else { &[] };
     if let Some((layer, rest)) = name.strip_prefix("layers.").and_then(|rest| rest.split_once('.')) {
         let layer: usize = layer.parse().map_err(|_| SkipReason::Unknown)?;
         if layer >= config.layers() {
@@ -259,16 +265,20 @@ fn wanted(config: &Config, name: &str) -> Result<(), SkipReason> {
         if !config.owns_kv(layer) && KV.iter().any(|name| name.canonical == rest) {
             return Err(SkipReason::SharedKv);
         }
-        return known(LAYER.iter().any(|name| name.canonical == rest));
+        return known(LAYER.iter().chain(own(&LAYER_3N)).any(|name| name.canonical == rest));
     }
     let stacked = (0..config.altup_streams - 1)
         .any(|index| [ALTUP_PROJECTIONS, ALTUP_UNEMBED].iter().any(|stack| in_stack(stack, index) == name));
-    known(stacked || MODEL.iter().any(|model| model.canonical == name))
+    known(stacked || MODEL.iter().chain(own(&MODEL_3N)).any(|model| model.canonical == name))
 }
 
 /// What a tensor that is not of the text model belongs to.
 fn outside(name: &str) -> SkipReason {
-    if name.contains("vision") || name.starts_with("v.") || name.starts_with("mm.") {
+    if name.contains("vision")
+        || name.contains("multi_modal_projector")
+        || name.starts_with("v.")
+        || name.starts_with("mm.")
+    {
         SkipReason::Vision
     } else if name.contains("audio") || name.starts_with("a.") {
         SkipReason::Audio

@@ -1,4 +1,4 @@
-//! [`Config`]: the numbers that define one Gemma 3n text decoder.
+//! [`Config`]: the numbers that define one Gemma 3n or Gemma 3 text decoder.
 //!
 //! Field names follow the paper's vocabulary, not one file format's. A config that left [`Config::validate`] without
 //! an error is safe to compute sizes with: every count is bounded by a named limit. It never reads files.
@@ -24,9 +24,41 @@ pub enum LayerKind {
     Full,
 }
 
-/// One Gemma 3n text decoder. Defaults named below are those of transformers' `Gemma3nTextConfig`.
+/// Which decoder a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ModelFamily {
+    /// Gemma 3n: AltUp streams, LAuReL, per-layer embeddings, shared keys and values; elastic.
+    Gemma3n,
+    /// Gemma 3: one plain residual stream.
+    Gemma3,
+}
+
+impl ModelFamily {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Gemma3n, Self::Gemma3];
+
+    /// Name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gemma3n => "Gemma 3n",
+            Self::Gemma3 => "Gemma 3",
+        }
+    }
+
+    /// What GGUF calls it in `general.architecture` and before its keys.
+    pub const fn architecture(self) -> &'static str {
+        match self {
+            Self::Gemma3n => "gemma3n",
+            Self::Gemma3 => "gemma3",
+        }
+    }
+}
+
+/// One text decoder. What Gemma 3 does not have is 0 there, and its one stream counts as one AltUp stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// Which decoder it is.
+    pub family: ModelFamily,
     /// Width d of the residual streams.
     pub hidden: usize,
     /// FFN width of each layer; its length is the number of layers.
@@ -59,10 +91,14 @@ pub struct Config {
     pub rope_theta: f32,
     /// RoPE base of sliding layers.
     pub rope_local_theta: f32,
+    /// What the angles of full layers are divided by: the factor of linear rope scaling, 1 without.
+    pub rope_stretch: f32,
+    /// What normed queries are multiplied by: 1 in Gemma 3n, `query_pre_attn_scalar^(−1/2)` in Gemma 3.
+    pub query_scale: f32,
     /// Added to the mean square in every RMS norm.
     pub rms_eps: f32,
-    /// Logits are `softcap · tanh(x / softcap)`.
-    pub softcap: f32,
+    /// Logits are `softcap · tanh(x / softcap)` where there is one.
+    pub softcap: Option<f32>,
     /// Longest sequence the model was made for, in tokens.
     pub max_context: usize,
     /// Ids that end a text or a turn.
@@ -122,6 +158,14 @@ impl Config {
         }
     }
 
+    /// What the RoPE angles of `layer` are divided by.
+    pub fn layer_stretch(&self, layer: usize) -> f32 {
+        match self.layer_kinds[layer] {
+            LayerKind::Sliding => 1.0,
+            LayerKind::Full => self.rope_stretch,
+        }
+    }
+
     /// Φ⁻¹ of the layer's sparsity, the number of standard deviations above the mean at which the Gaussian top-k
     /// cuts; `None` for a layer without it.
     pub fn sparsity_multiplier(&self, layer: usize) -> Option<f32> {
@@ -141,6 +185,7 @@ impl Config {
 
     fn published(layers: usize, ffn_width: usize, shared_kv_layers: usize) -> Self {
         Self {
+            family: ModelFamily::Gemma3n,
             hidden: 2048,
             ffn_widths: vec![ffn_width; layers],
             sparsity: default_sparsity(layers),
@@ -157,8 +202,10 @@ impl Config {
             shared_kv_layers,
             rope_theta: 1_000_000.0,
             rope_local_theta: 10_000.0,
+            rope_stretch: 1.0,
+            query_scale: 1.0,
             rms_eps: 1e-6,
-            softcap: 30.0,
+            softcap: Some(30.0),
             max_context: 32_768,
             eos: vec![1, 106],
             bos: 2,
@@ -189,7 +236,7 @@ pub enum ConfigError {
     },
     /// Another model.
     #[error(
-        "{file}: the architecture is {found}, but only Gemma 3n (gemma3n, gemma3n_text) can be run; use a Gemma 3n E2B or E4B model"
+        "{file}: the architecture is {found}, but only Gemma 3n (gemma3n, gemma3n_text) and Gemma 3 (gemma3, gemma3_text) can be run; use one of these"
     )]
     Architecture {
         /// File name.

@@ -2,7 +2,7 @@
 //!
 //! Limits are far above any published model and low enough that products of a few of them fit in 64 bits.
 
-use super::{Config, ConfigError, LayerKind};
+use super::{Config, ConfigError, LayerKind, ModelFamily};
 
 /// Most layers.
 pub const MAX_LAYERS: usize = 1024;
@@ -28,7 +28,7 @@ pub const MAX_END_TOKENS: usize = 64;
 pub const MAX_CONTEXT: usize = 1 << 24;
 
 const COPY_AGAIN: &str = "copy the configuration again from where the weights came from";
-const NOT_SUPPORTED: &str = "no published Gemma 3n model needs it; use the published configuration";
+const NOT_SUPPORTED: &str = "no published model needs it; use the published configuration";
 
 impl Config {
     /// Checks every count against its limit and the fields against each other. `file` is named in errors; fields are
@@ -43,11 +43,8 @@ impl Config {
         check.within("num_attention_heads", self.heads, 1, MAX_HEADS)?;
         check.within("num_key_value_heads", self.kv_heads, 1, self.heads)?;
         check.within("head_dim", self.head_dim, 2, MAX_HEAD_DIM)?;
-        check.within("hidden_size_per_layer_input", self.ple_width, 1, MAX_PLE_WIDTH)?;
         check.within("vocab_size", self.vocabulary, 1, MAX_VOCABULARY)?;
-        check.within("vocab_size_per_layer_input", self.ple_vocabulary, 1, MAX_VOCABULARY)?;
-        check.within("altup_num_inputs", self.altup_streams, MIN_ALTUP_STREAMS, MAX_ALTUP_STREAMS)?;
-        check.within("laurel_rank", self.laurel_rank, 1, MAX_HIDDEN)?;
+        self.validate_family(&check)?;
         check.within("sliding_window", self.window, 1, MAX_CONTEXT)?;
         check.within("max_position_embeddings", self.max_context, 1, MAX_CONTEXT)?;
         check.per_layer("intermediate_size", self.ffn_widths.len(), self.layers())?;
@@ -66,6 +63,31 @@ impl Config {
         }
         self.validate_attention(&check)?;
         self.validate_numbers(&check)
+    }
+
+    fn validate_family(&self, check: &Check<'_>) -> Result<(), ConfigError> {
+        match self.family {
+            ModelFamily::Gemma3n => {
+                check.within("hidden_size_per_layer_input", self.ple_width, 1, MAX_PLE_WIDTH)?;
+                check.within("vocab_size_per_layer_input", self.ple_vocabulary, 1, MAX_VOCABULARY)?;
+                check.within("altup_num_inputs", self.altup_streams, MIN_ALTUP_STREAMS, MAX_ALTUP_STREAMS)?;
+                check.within("laurel_rank", self.laurel_rank, 1, MAX_HIDDEN)
+            }
+            ModelFamily::Gemma3 => {
+                check.within("hidden_size_per_layer_input", self.ple_width, 0, 0)?;
+                check.within("vocab_size_per_layer_input", self.ple_vocabulary, 0, 0)?;
+                check.within("altup_num_inputs", self.altup_streams, 1, 1)?;
+                check.within("laurel_rank", self.laurel_rank, 0, 0)?;
+                check.within("num_kv_shared_layers", self.shared_kv_layers, 0, 0)?;
+                match self.sparsity.iter().find(|sparsity| **sparsity != 0.0) {
+                    None => Ok(()),
+                    Some(sparsity) => {
+                        let problem = format!("{sparsity}, but Gemma 3 has no sparse layers");
+                        check.fail("activation_sparsity_pattern", problem, COPY_AGAIN)
+                    }
+                }
+            }
+        }
     }
 
     fn validate_attention(&self, check: &Check<'_>) -> Result<(), ConfigError> {
@@ -97,8 +119,10 @@ impl Config {
         for (field, value) in [
             ("rope_theta", self.rope_theta),
             ("rope_local_base_freq", self.rope_local_theta),
+            ("rope_scaling", self.rope_stretch),
+            ("query_pre_attn_scalar", self.query_scale),
             ("rms_norm_eps", self.rms_eps),
-            ("final_logit_softcapping", self.softcap),
+            ("final_logit_softcapping", self.softcap.unwrap_or(1.0)),
         ] {
             if !(value.is_finite() && value > 0.0) {
                 return check.fail(field, format!("{value} is not a positive number"), COPY_AGAIN);

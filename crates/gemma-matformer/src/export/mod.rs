@@ -16,9 +16,10 @@ use std::io::{self, Write};
 use gemma_hal::{DType, Weight};
 
 use crate::checkpoint::gguf::write::{GgufWriter, MetadataValue, config_metadata};
+use crate::checkpoint::gguf::{keys, published_query_scale};
 use crate::checkpoint::tensors::{self as names, ALTUP_PROJECTIONS, ALTUP_UNEMBED, Name};
-use crate::config::default_sparsity;
-use crate::{CheckpointError, Config, Weights, synthetic};
+use crate::config::{default_sparsity, kinds_of_period};
+use crate::{CheckpointError, Config, ModelFamily, Weights, synthetic};
 
 pub use error::ExportError;
 pub use stream::{Progress, Run, Written};
@@ -61,10 +62,20 @@ pub fn shapes(config: &Config) -> Result<Weights, CheckpointError> {
     synthetic::shapes(config)
 }
 
-/// Why llama.cpp cannot run `config` as it is meant, one line each; it knows the two published shapes only.
+/// Why llama.cpp cannot run `config` as it is meant, one line each; it takes much of the published models for granted.
 pub fn llama_cpp_limits(config: &Config) -> Vec<String> {
+    let mut limits = match config.family {
+        ModelFamily::Gemma3n => gemma3n_limits(config),
+        ModelFamily::Gemma3 => gemma3_limits(config),
+    };
+    if config.ffn_widths.iter().any(|width| *width != config.ffn_widths[0]) {
+        limits.push("feed-forward widths that differ, but it has one for all layers".to_owned());
+    }
+    limits
+}
+
+fn gemma3n_limits(config: &Config) -> Vec<String> {
     const KV_OWNERS: usize = 20;
-    let first = config.ffn_widths[0];
     let owners = config.first_shared_layer();
     let fixed = [
         ("AltUp streams", config.altup_streams, 4),
@@ -76,14 +87,29 @@ pub fn llama_cpp_limits(config: &Config) -> Vec<String> {
         .filter(|(_, found, wanted)| found != wanted)
         .map(|(what, found, wanted)| format!("{what}: {found}, but it has {wanted}"))
         .collect();
-    if config.ffn_widths.iter().any(|width| *width != first) {
-        limits.push("feed-forward widths that differ, but it has one for all layers".to_owned());
-    }
     if owners != KV_OWNERS {
         limits.push(format!("{owners} layers with keys and values of their own, but it has {KV_OWNERS}"));
     }
     if config.sparsity != default_sparsity(config.layers()) {
         limits.push("sparsity that is not 0.95 in the first ten layers and 0 in the others".to_owned());
+    }
+    limits
+}
+
+fn gemma3_limits(config: &Config) -> Vec<String> {
+    const PERIOD: usize = 6;
+    const LOCAL_THETA: f32 = 10_000.0;
+    let mut limits = Vec::new();
+    if config.layer_kinds != kinds_of_period(config.layers(), PERIOD) {
+        limits.push(format!("full layers that are not every {PERIOD}th"));
+    }
+    if config.rope_local_theta != LOCAL_THETA {
+        limits.push(format!("a local RoPE base of {}, but it has {LOCAL_THETA}", config.rope_local_theta));
+    }
+    let published = published_query_scale(config.layers(), config.hidden, config.heads, config.head_dim);
+    // A scale that was computed in another order differs in its last bits.
+    if (config.query_scale - published).abs() > published * 1e-5 {
+        limits.push(format!("queries scaled by {}, but it has {published}", config.query_scale));
     }
     limits
 }
@@ -126,7 +152,7 @@ impl<'a> Export<'a> {
         let tensors = plan(config, weights, types, filling);
         let mut writer = GgufWriter::default();
         for (key, value) in config_metadata(config) {
-            writer.metadata(key, value);
+            writer.metadata(&keys::of(key, config.family), value);
         }
         for (key, value) in further {
             if !writer.has(key) {
@@ -213,7 +239,8 @@ fn plan<'a>(
     filling: Filling<'a>,
 ) -> Vec<TensorPlan<'a>> {
     let mut planner = Planner { config, types, filling, tensors: Vec::new() };
-    weights.for_each(&mut |canonical, weight| planner.add(canonical, weight, &weights.ple_blocks));
+    let blocks = weights.gemma3n.as_ref().map_or(&[][..], |own| &own.ple_blocks);
+    weights.for_each(&mut |canonical, weight| planner.add(canonical, weight, blocks));
     planner.pad_ple_table();
     planner.add_unused(weights);
     planner.tensors

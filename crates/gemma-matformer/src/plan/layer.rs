@@ -1,10 +1,12 @@
-//! One decoder layer, and its two cut-down forms at the end of a prefill.
+//! One decoder layer of Gemma 3n, and its two cut-down forms at the end of a prefill; what both decoders share of a
+//! layer.
 
 use gemma_hal::op::{Heads, LinearPart, Op, RotaryKeyValue, RotaryQuery, Router};
 use gemma_hal::{BufferId, Rows};
 
 use super::{Decoder, Flow};
-use crate::weights::{KvWeights, LayerWeights};
+use crate::ModelFamily;
+use crate::weights::{Gemma3nLayerWeights, KvWeights, LayerWeights};
 
 /// The stream that layers work on.
 const ACTIVE: usize = 0;
@@ -53,18 +55,22 @@ impl<'a> Decoder<'a> {
         normed
     }
 
-    fn layer_weights(&self, layer: usize) -> &'a LayerWeights {
+    pub(super) fn layer_weights(&self, layer: usize) -> &'a LayerWeights {
         &self.weights.layers[layer]
     }
 
-    fn select(&mut self, input: BufferId, name: &str, width: usize) -> BufferId {
+    fn own_weights(&self, layer: usize) -> &'a Gemma3nLayerWeights {
+        self.layer_weights(layer).gemma3n.as_ref().expect("the plan's start has looked for it")
+    }
+
+    pub(super) fn select(&mut self, input: BufferId, name: &str, width: usize) -> BufferId {
         let output = self.buffer(None, &format!("selected_{name}"), width);
         self.plan.push(None, Op::SelectOutputs { input, output });
         output
     }
 
     fn router(&mut self, layer: usize) -> Router {
-        let weights = self.layer_weights(layer);
+        let weights = self.own_weights(layer);
         Router {
             norm: self.weight(Some(layer), "router_norm", &weights.router_norm),
             weight: self.weight(Some(layer), "router", &weights.router),
@@ -73,12 +79,13 @@ impl<'a> Decoder<'a> {
 
     fn predict(&mut self, layer: usize, flow: Flow) -> BufferId {
         let weights = self.layer_weights(layer);
+        let own = self.own_weights(layer);
         let normed = self.buffer(Some(layer), "normed", self.config.hidden);
         let op = Op::AltUpPredict {
             streams: flow.streams,
             active: ACTIVE,
             router: self.router(layer),
-            coefficients: self.weight(Some(layer), "prediction", &weights.prediction),
+            coefficients: self.weight(Some(layer), "prediction", &own.prediction),
             input_norm: self.weight(Some(layer), "input_norm", &weights.input_norm),
             normed,
         };
@@ -86,30 +93,41 @@ impl<'a> Decoder<'a> {
         normed
     }
 
-    fn part(&mut self, layer: usize, name: &str, weight: &gemma_hal::Weight) -> LinearPart {
+    pub(super) fn part(&mut self, layer: usize, name: &str, weight: &gemma_hal::Weight) -> LinearPart {
         LinearPart {
             weight: self.weight(Some(layer), name, weight),
             output: self.buffer(Some(layer), &format!("{name}_out"), weight.rows()),
         }
     }
 
-    fn key_value(&mut self, layer: usize, kv: &KvWeights, parts: &mut Vec<LinearPart>) -> RotaryKeyValue {
+    pub(super) fn key_value(
+        &mut self,
+        layer: usize,
+        kv: &KvWeights,
+        parts: &mut Vec<LinearPart>,
+    ) -> RotaryKeyValue {
         let key = self.part(layer, "k", &kv.k);
         let value = self.part(layer, "v", &kv.v);
         parts.extend([key, value]);
         let norm = self.weight(Some(layer), "k_norm", &kv.k_norm);
-        RotaryKeyValue { key: key.output, value: value.output, norm, value_norm: true }
+        let value_norm = self.config.family == ModelFamily::Gemma3n;
+        RotaryKeyValue { key: key.output, value: value.output, norm, value_norm }
     }
 
-    fn heads(&self) -> Heads {
+    pub(super) fn heads(&self) -> Heads {
         Heads { query: self.config.heads, key_value: self.config.kv_heads, dim: self.config.head_dim }
     }
 
-    fn rotary(&mut self, layer: usize, query: Option<RotaryQuery>, key_value: Option<RotaryKeyValue>) {
+    pub(super) fn rotary(
+        &mut self,
+        layer: usize,
+        query: Option<RotaryQuery>,
+        key_value: Option<RotaryKeyValue>,
+    ) {
         let op = Op::Rotary {
             heads: self.heads(),
             theta: self.config.layer_theta(layer),
-            stretch: 1.0,
+            stretch: self.config.layer_stretch(layer),
             cache_layer: self.config.kv_source(layer),
             query,
             key_value,
@@ -126,22 +144,14 @@ impl<'a> Decoder<'a> {
         mut parts: Vec<LinearPart>,
         key_value: Option<RotaryKeyValue>,
     ) -> Middle {
-        let weights = self.layer_weights(layer);
+        let (weights, own) = (self.layer_weights(layer), self.own_weights(layer));
         let at = Some(layer);
         let query = self.part(layer, "q", &weights.q);
-        let rank = self.part(layer, "laurel_left", &weights.laurel_left);
+        let rank = self.part(layer, "laurel_left", &own.laurel_left);
         parts.extend([query, rank]);
         self.plan.push(at, Op::Linear { input: normed, parts });
-        let norm = self.weight(at, "q_norm", &weights.q_norm);
-        self.rotary(layer, Some(RotaryQuery { query: query.output, norm, scale: 1.0 }), key_value);
-
-        let heads = self.heads();
-        let attended = self.buffer(at, "attended", heads.query_width());
-        let cache_layer = self.config.kv_source(layer);
-        self.plan.push(at, Op::Attention { heads, cache_layer, query: query.output, output: attended });
-        let projected = self.part(layer, "o", &weights.o);
-        self.plan.push(at, Op::Linear { input: attended, parts: vec![projected] });
-        let laurel = self.part(layer, "laurel_right", &weights.laurel_right);
+        let projected = self.attend(layer, query.output, key_value);
+        let laurel = self.part(layer, "laurel_right", &own.laurel_right);
         self.plan.push(at, Op::Linear { input: rank.output, parts: vec![laurel] });
 
         let middle = Middle {
@@ -152,10 +162,10 @@ impl<'a> Decoder<'a> {
             streams: flow.streams,
             active: ACTIVE,
             normed,
-            attended: projected.output,
+            attended: projected,
             laurel: laurel.output,
             post_norm: self.weight(at, "post_attention_norm", &weights.post_attention_norm),
-            laurel_norm: self.weight(at, "laurel_norm", &weights.laurel_norm),
+            laurel_norm: self.weight(at, "laurel_norm", &own.laurel_norm),
             ffn_norm: self.weight(at, "pre_ffn_norm", &weights.pre_ffn_norm),
             residual: middle.residual,
             ffn_input: middle.ffn_input,
@@ -164,22 +174,48 @@ impl<'a> Decoder<'a> {
         middle
     }
 
-    /// The feed-forward network, AltUp's correction and the per-layer input.
-    fn feed_forward(&mut self, layer: usize, flow: Flow, middle: Middle) {
+    /// Rotary embedding, attention and its projection; returns what comes out of it.
+    pub(super) fn attend(
+        &mut self,
+        layer: usize,
+        query: BufferId,
+        key_value: Option<RotaryKeyValue>,
+    ) -> BufferId {
+        let (at, weights) = (Some(layer), self.layer_weights(layer));
+        let norm = self.weight(at, "q_norm", &weights.q_norm);
+        self.rotary(layer, Some(RotaryQuery { query, norm, scale: self.config.query_scale }), key_value);
+        let heads = self.heads();
+        let attended = self.buffer(at, "attended", heads.query_width());
+        let cache_layer = self.config.kv_source(layer);
+        self.plan.push(at, Op::Attention { heads, cache_layer, query, output: attended });
+        let projected = self.part(layer, "o", &weights.o);
+        self.plan.push(at, Op::Linear { input: attended, parts: vec![projected] });
+        projected.output
+    }
+
+    /// The feed-forward network alone; returns what comes out of it.
+    pub(super) fn network(&mut self, layer: usize, input: BufferId) -> BufferId {
         let (at, weights) = (Some(layer), self.layer_weights(layer));
         let width = weights.gate.rows();
-        let ffn = self.buffer(at, "ffn_out", self.config.hidden);
+        let output = self.buffer(at, "ffn_out", self.config.hidden);
         let op = Op::FeedForward {
-            input: middle.ffn_input,
+            input,
             gate: self.weight(at, "gate", &weights.gate),
             up: self.weight(at, "up", &weights.up),
             down: self.weight(at, "down", &weights.down),
             cutoff: self.config.sparsity_multiplier(layer),
             gated: self.buffer(at, "gated", width),
             hidden: self.buffer(at, "hidden", width),
-            output: ffn,
+            output,
         };
         self.plan.push(at, op);
+        output
+    }
+
+    /// The feed-forward network, AltUp's correction and the per-layer input.
+    fn feed_forward(&mut self, layer: usize, flow: Flow, middle: Middle) {
+        let (at, weights, own) = (Some(layer), self.layer_weights(layer), self.own_weights(layer));
+        let ffn = self.network(layer, middle.ffn_input);
         let op = Op::AltUpCorrect {
             streams: flow.streams,
             active: ACTIVE,
@@ -187,7 +223,7 @@ impl<'a> Decoder<'a> {
             ffn,
             post_norm: self.weight(at, "post_ffn_norm", &weights.post_ffn_norm),
             router: self.router(layer),
-            coefficients: self.weight(at, "correction", &weights.correction),
+            coefficients: self.weight(at, "correction", &own.correction),
         };
         self.plan.push(at, op);
         let op = Op::PerLayerInput {
@@ -195,10 +231,10 @@ impl<'a> Decoder<'a> {
             active: ACTIVE,
             per_layer: flow.per_layer,
             block: layer,
-            scale: Some(self.weight(at, "correct_scale", &weights.correct_scale)),
-            gate: self.weight(at, "ple_gate", &weights.ple_gate),
-            projection: self.weight(at, "ple_out", &weights.ple_out),
-            norm: self.weight(at, "post_ple_norm", &weights.post_ple_norm),
+            scale: Some(self.weight(at, "correct_scale", &own.correct_scale)),
+            gate: self.weight(at, "ple_gate", &own.ple_gate),
+            projection: self.weight(at, "ple_out", &own.ple_out),
+            norm: self.weight(at, "post_ple_norm", &own.post_ple_norm),
             scaled: self.buffer(at, "ple_scaled", self.config.hidden),
             gated: self.buffer(at, "ple_gated", self.config.ple_width),
         };

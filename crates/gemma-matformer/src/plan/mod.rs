@@ -1,8 +1,10 @@
-//! From a [`Config`] and its [`Weights`] to a [`Plan`]: the whole of Gemma 3n's decoder as a list of operations.
+//! From a [`Config`] and its [`Weights`] to a [`Plan`]: a whole decoder as a list of operations. This file and `layer`
+//! build Gemma 3n's, `gemma3` builds Gemma 3's.
 //!
 //! Phase, outputs and slice are data here, never another model. Formulas live in `gemma_hal::op`; this module only
 //! says which operation follows which. It reads no weight and knows no device.
 
+mod gemma3;
 mod layer;
 
 use gemma_hal::op::Op;
@@ -10,7 +12,7 @@ use gemma_hal::{
     BufferId, CacheLayer, CacheLayout, DType, Outputs, Plan, PlanBuilder, PlanError, Rows, Weight, WeightId,
 };
 
-use crate::{Config, LayerKind, Weights};
+use crate::{Config, Gemma3nWeights, LayerKind, ModelFamily, Weights};
 
 /// What a plan is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,11 +47,27 @@ pub fn cache_layout(config: &Config, dtype: DType) -> CacheLayout {
 pub fn build(config: &Config, weights: &Weights, options: &PlanOptions) -> Result<Plan, PlanError> {
     let cache = cache_layout(config, options.cache_dtype);
     let plan = PlanBuilder::new(&options.name, options.max_tokens, options.outputs, config.rms_eps, cache);
-    let mut decoder = Decoder { config, weights, plan, rows: Rows::Tokens };
-    let mut flow = decoder.start();
     // With one token a run, every row is the last: nothing to select.
     let split =
         options.outputs != Outputs::All && (options.max_tokens > 1 || options.outputs == Outputs::None);
+    let decoder = Decoder { config, weights, plan, rows: Rows::Tokens };
+    match (config.family, &weights.gemma3n) {
+        (ModelFamily::Gemma3n, Some(own)) if weights.layers.iter().all(|layer| layer.gemma3n.is_some()) => {
+            gemma3n(decoder, own, options, split)
+        }
+        (ModelFamily::Gemma3, _) => gemma3::build(decoder, options, split),
+        _ => Err(PlanError::Plan("the weights are not of a Gemma 3n model")),
+    }
+}
+
+fn gemma3n(
+    mut decoder: Decoder<'_>,
+    own: &Gemma3nWeights,
+    options: &PlanOptions,
+    split: bool,
+) -> Result<Plan, PlanError> {
+    let config = decoder.config;
+    let mut flow = decoder.start(own);
     let last_owner = config.first_shared_layer() - 1;
     for layer in 0..config.layers() {
         if split && layer == last_owner {
@@ -62,7 +80,7 @@ pub fn build(config: &Config, weights: &Weights, options: &PlanOptions) -> Resul
             decoder.layer(layer, flow);
         }
     }
-    let logits = decoder.head(flow);
+    let logits = decoder.head(own, flow);
     decoder.plan.finish(Some(logits))
 }
 
@@ -96,13 +114,9 @@ impl Decoder<'_> {
     }
 
     /// Embeddings, per-layer embeddings and the streams.
-    fn start(&mut self) -> Flow {
+    fn start(&mut self, weights: &Gemma3nWeights) -> Flow {
         let (d, p) = (self.config.hidden, self.config.ple_width);
-        let weights = self.weights;
-        let table = self.weight(None, "embed", &weights.embed);
-        let embedded = self.buffer(None, "embedded", d);
-        self.plan.push(None, Op::Embed { table, scale: (d as f32).sqrt(), output: embedded });
-
+        let embedded = self.embed("embedded");
         let per_layer = self.buffer(None, "per_layer", self.config.layers() * p);
         let embed = Op::PerLayerEmbed {
             input: embedded,
@@ -124,23 +138,35 @@ impl Decoder<'_> {
     }
 
     /// The streams' end and the logits.
-    fn head(&mut self, flow: Flow) -> BufferId {
+    fn head(&mut self, weights: &Gemma3nWeights, flow: Flow) -> BufferId {
         let (d, streams) = (self.config.hidden, self.config.altup_streams);
-        let weights = self.weights;
         let merged = self.buffer(None, "merged", d);
         let merge = Op::AltUpMerge {
             streams: flow.streams,
             projections: self.stack("altup_unembed", &weights.altup_unembed),
-            norm: self.weight(None, "norm", &weights.norm),
+            norm: self.weight(None, "norm", &self.weights.norm),
             projected: self.buffer(None, "projected", (streams - 1) * d),
             output: merged,
         };
         self.plan.push(None, merge);
-        let table = self.weight(None, "unembed", &weights.embed);
-        let logits = self.buffer(None, "logits", self.config.vocabulary);
-        let softcap = Some(self.config.softcap);
-        self.plan.push(None, Op::Unembed { input: merged, table, softcap, output: logits });
-        logits
+        self.unembed(merged)
+    }
+
+    /// The scaled embeddings of the tokens.
+    fn embed(&mut self, name: &str) -> BufferId {
+        let d = self.config.hidden;
+        let table = self.weight(None, "embed", &self.weights.embed);
+        let output = self.buffer(None, name, d);
+        self.plan.push(None, Op::Embed { table, scale: (d as f32).sqrt(), output });
+        output
+    }
+
+    /// The logits of rows that have been normed.
+    fn unembed(&mut self, input: BufferId) -> BufferId {
+        let table = self.weight(None, "unembed", &self.weights.embed);
+        let output = self.buffer(None, "logits", self.config.vocabulary);
+        self.plan.push(None, Op::Unembed { input, table, softcap: self.config.softcap, output });
+        output
     }
 
     fn stack(&mut self, name: &str, weights: &[Weight]) -> Vec<WeightId> {

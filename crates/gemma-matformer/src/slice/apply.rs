@@ -2,8 +2,8 @@
 
 use gemma_hal::ViewError;
 
-use super::{Slice, SliceError};
-use crate::{Config, LayerWeights, Weights};
+use super::{Slice, SliceError, refuse_other_families};
+use crate::{Config, Gemma3nWeights, LayerWeights, Weights};
 
 impl Slice {
     /// The smaller model's configuration, and for each of its layers the layer of `parent` that it is.
@@ -14,6 +14,7 @@ impl Slice {
     /// # Errors
     /// [`SliceError`] for layers or widths that `parent` does not have, and for a dropped source of keys and values.
     pub fn apply(&self, parent: &Config) -> Result<(Config, Vec<usize>), SliceError> {
+        refuse_other_families(parent)?;
         let kept = self.kept(parent)?;
         if self.ffn_widths.len() != kept.len() {
             return Err(SliceError::WidthCount { found: self.ffn_widths.len(), kept: kept.len() });
@@ -61,7 +62,7 @@ impl Slice {
 
 impl Weights {
     /// The weights of `slice`, as views of these, which are of `parent`. Nothing is copied; the PLE table and
-    /// projection stay whole, and [`Weights::ple_blocks`] says which parts of them belong to the kept layers.
+    /// projection stay whole, and [`crate::Gemma3nWeights::ple_blocks`] says which parts of them belong to the kept layers.
     ///
     /// # Errors
     /// [`SliceError`], as [`Slice::apply`]; [`SliceError::PartialBlock`] when a width cuts a block of stored values.
@@ -78,8 +79,11 @@ impl Weights {
             let whole = whole.map_err(SliceError::OtherWeights)?;
             layers.push(narrowed(whole, *width).map_err(|error| refused(error, *layer, *width))?);
         }
-        let ple_blocks = kept.iter().map(|layer| self.ple_blocks[*layer]).collect();
-        Ok((config, Self { layers, ple_blocks, ..self.clone() }))
+        let gemma3n = self.gemma3n.clone().map(|own| Gemma3nWeights {
+            ple_blocks: kept.iter().map(|layer| own.ple_blocks[*layer]).collect(),
+            ..own
+        });
+        Ok((config, Self { layers, gemma3n, ..self.clone() }))
     }
 }
 

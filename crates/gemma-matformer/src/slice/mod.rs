@@ -9,7 +9,7 @@ mod published;
 
 use gemma_hal::{DType, ViewError};
 
-use crate::{Config, ConfigError};
+use crate::{Config, ConfigError, ModelFamily};
 
 pub use published::{PUBLISHED, Published};
 
@@ -35,6 +35,12 @@ pub enum SliceError {
     Unknown {
         /// The name.
         name: String,
+    },
+    /// The model is not elastic.
+    #[error("{} models have no slices, only Gemma 3n models do; leave --slice out", family.name())]
+    NotElastic {
+        /// What the model is.
+        family: ModelFamily,
     },
     /// The slice is one of another model.
     #[error(
@@ -199,6 +205,7 @@ impl Slice {
     /// # Errors
     /// [`SliceError`].
     pub fn resolve(text: &str, parent: &Config) -> Result<Self, SliceError> {
+        refuse_other_families(parent)?;
         match text {
             "full" | "1/1" => return Ok(Self::full(parent)),
             "1/2" => return Self::fraction(parent, 2),
@@ -225,6 +232,13 @@ impl Published {
         } else {
             Err(SliceError::OtherParent { name: self.name.to_owned(), layers: parent.layers() })
         }
+    }
+}
+
+fn refuse_other_families(parent: &Config) -> Result<(), SliceError> {
+    match parent.family {
+        ModelFamily::Gemma3n => Ok(()),
+        family @ ModelFamily::Gemma3 => Err(SliceError::NotElastic { family }),
     }
 }
 

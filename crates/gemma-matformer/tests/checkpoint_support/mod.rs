@@ -10,13 +10,17 @@ use gemma_hal::block::dequantise_row;
 use gemma_hal::{DType, Storage, Weight};
 use gemma_matformer::checkpoint::gguf::write::MetadataValue;
 use gemma_matformer::export::{Export, Filling};
-use gemma_matformer::{Checkpoint, CheckpointError, Config, LayerKind, Weights, synthetic};
+use gemma_matformer::{
+    Checkpoint, CheckpointError, Config, Gemma3nLayerWeights, Gemma3nWeights, LayerKind, ModelFamily,
+    Weights, synthetic,
+};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
 /// Four layers of which the last two share, each different from the next.
 pub fn tiny() -> Config {
     Config {
+        family: ModelFamily::Gemma3n,
         hidden: 64,
         ffn_widths: vec![64, 96, 128, 160],
         sparsity: vec![0.95, 0.5, 0.0, 0.8],
@@ -33,8 +37,10 @@ pub fn tiny() -> Config {
         shared_kv_layers: 2,
         rope_theta: 500_000.0,
         rope_local_theta: 5_000.0,
+        rope_stretch: 1.0,
+        query_scale: 1.0,
         rms_eps: 1e-5,
-        softcap: 20.0,
+        softcap: Some(20.0),
         max_context: 256,
         eos: vec![1, 7, 9],
         bos: 3,
@@ -83,6 +89,16 @@ pub fn config_json() -> Value {
 
 pub fn tiny_weights(dtype: DType) -> Weights {
     synthetic::weights(&tiny(), dtype, 7).unwrap()
+}
+
+/// What only Gemma 3n has.
+pub fn own(weights: &Weights) -> &Gemma3nWeights {
+    weights.gemma3n.as_ref().unwrap()
+}
+
+/// What only a layer of Gemma 3n has.
+pub fn layer_own(weights: &Weights, layer: usize) -> &Gemma3nLayerWeights {
+    weights.layers[layer].gemma3n.as_ref().unwrap()
 }
 
 /// A GGUF file of [`tiny`].

@@ -201,7 +201,12 @@ fn types(weights: &Weights) -> String {
 
 /// Token ids that look like text: all over the vocabulary, the same every time.
 fn ids(engine: &Engine, count: usize) -> Vec<u32> {
-    let vocabulary = engine.config().vocabulary.min(engine.config().ple_vocabulary) as u64;
+    // Ids without a per-layer embedding are not text.
+    let config = engine.config();
+    let vocabulary = match config.ple_vocabulary {
+        0 => config.vocabulary,
+        with_embedding => config.vocabulary.min(with_embedding),
+    } as u64;
     (0..count as u64).map(|i| ((i * 7919 + 13) % vocabulary) as u32).collect()
 }
 

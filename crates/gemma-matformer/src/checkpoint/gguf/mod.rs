@@ -10,17 +10,20 @@ mod tensors;
 mod vocabulary;
 pub mod write;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use gemma_hal::Storage;
 
 use super::CheckpointError;
+use crate::ModelFamily;
 
 pub use metadata::{MAX_ARRAY, MAX_ARRAY_DEPTH};
 pub use reader::MAX_STRING_BYTES;
 pub use tensors::MAX_TENSORS;
 pub use vocabulary::GgufVocabulary;
 
+pub(crate) use config::{keys, published_query_scale};
 use metadata::{Kind, Value};
 use reader::{Fault, Reader};
 use tensors::TensorEntry;
@@ -40,6 +43,8 @@ const ALIGNMENT_KEY: &str = "general.alignment";
 #[derive(Debug)]
 pub(crate) struct Gguf {
     storage: Storage,
+    /// By `general.architecture`; none for a model that cannot be run.
+    family: Option<ModelFamily>,
     metadata: BTreeMap<String, Value>,
     tensors: Vec<TensorEntry>,
 }
@@ -58,7 +63,19 @@ impl Gguf {
         let metadata = entries(&mut reader, entry_count).map_err(fault)?;
         let alignment = alignment(&reader, &metadata).map_err(fault)?;
         let tensors = tensors::directory(&mut reader, tensor_count, alignment, storage).map_err(fault)?;
-        Ok(Self { storage: storage.clone(), metadata, tensors })
+        let mut gguf = Self { storage: storage.clone(), family: None, metadata, tensors };
+        let architecture = gguf.text(config::keys::ARCHITECTURE)?.unwrap_or_default();
+        gguf.family = ModelFamily::ALL.into_iter().find(|family| family.architecture() == architecture);
+        Ok(gguf)
+    }
+
+    /// The key as this file spells it.
+    fn key<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        config::keys::of(key, self.family.unwrap_or(ModelFamily::Gemma3n))
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(&*self.key(key))
     }
 
     fn file(&self) -> &str {
@@ -68,13 +85,13 @@ impl Gguf {
     fn wrong<T>(&self, key: &str, wanted: &str) -> Result<T, CheckpointError> {
         Err(CheckpointError::GgufContent {
             file: self.file().to_owned(),
-            problem: format!("{key} is not {wanted}"),
+            problem: format!("{} is not {wanted}", self.key(key)),
             remedy: "convert the model again",
         })
     }
 
     fn unsigned(&self, key: &str) -> Result<Option<u64>, CheckpointError> {
-        match self.metadata.get(key) {
+        match self.value(key) {
             None => Ok(None),
             Some(Value::Unsigned(value)) => Ok(Some(*value)),
             Some(Value::Signed(value)) if *value >= 0 => Ok(Some(*value as u64)),
@@ -83,7 +100,7 @@ impl Gguf {
     }
 
     fn float(&self, key: &str) -> Result<Option<f32>, CheckpointError> {
-        match self.metadata.get(key) {
+        match self.value(key) {
             None => Ok(None),
             Some(Value::Float(value)) => Ok(Some(*value as f32)),
             Some(_) => self.wrong(key, "a number"),
@@ -91,7 +108,7 @@ impl Gguf {
     }
 
     fn boolean(&self, key: &str) -> Result<Option<bool>, CheckpointError> {
-        match self.metadata.get(key) {
+        match self.value(key) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
             Some(_) => self.wrong(key, "true or false"),
@@ -99,7 +116,7 @@ impl Gguf {
     }
 
     fn text(&self, key: &str) -> Result<Option<String>, CheckpointError> {
-        match self.metadata.get(key) {
+        match self.value(key) {
             None => Ok(None),
             // Copied first: the file may change between the check and the use.
             Some(Value::String(place)) => {
@@ -129,7 +146,7 @@ impl Gguf {
         wanted: &str,
         element: impl Fn(&Value) -> Option<T>,
     ) -> Result<Option<Vec<T>>, CheckpointError> {
-        let Some(value) = self.metadata.get(key) else { return Ok(None) };
+        let Some(value) = self.value(key) else { return Ok(None) };
         let Value::Array { kind, count, place } = value else {
             return match element(value) {
                 Some(one) => Ok(Some(vec![one])),
@@ -149,7 +166,7 @@ impl Gguf {
     }
 
     fn is_list(&self, key: &str) -> bool {
-        matches!(self.metadata.get(key), Some(Value::Array { .. }))
+        matches!(self.value(key), Some(Value::Array { .. }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writes the front of a GGUF version 3 file: metadata and tensor directory, of anything or of a [`Config`].
 //!
-//! Reading a written model back gives the identical configuration; where llama.cpp has no key for a field, a
-//! `gemma3n.` key of our own carries it. Tensors themselves are written by [`crate::export`].
+//! Reading a written model back gives the identical configuration; where llama.cpp has no key for a field, one
+//! of our own carries it. Tensors themselves are written by [`crate::export`].
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use super::config::keys;
 use super::metadata::Kind;
 use super::tensors::type_number;
 use super::{DEFAULT_ALIGNMENT, MAGIC};
-use crate::{Config, LayerKind};
+use crate::{Config, LayerKind, ModelFamily};
 
 const VERSION: u32 = 3;
 /// ggml's version of its block formats.
@@ -133,7 +133,7 @@ pub(crate) fn config_metadata(config: &Config) -> Vec<(&'static str, MetadataVal
     let one_width = config.ffn_widths.iter().all(|width| *width == first);
     let scale = |layer| config.sparsity_multiplier(layer).unwrap_or(f32::NEG_INFINITY);
     let mut entries = vec![
-        (keys::ARCHITECTURE, String("gemma3n".to_owned())),
+        (keys::ARCHITECTURE, String(config.family.architecture().to_owned())),
         ("general.quantization_version", U32(QUANTIZATION_VERSION)),
         (keys::CONTEXT, count(config.max_context)),
         (keys::HIDDEN, count(config.hidden)),
@@ -153,20 +153,31 @@ pub(crate) fn config_metadata(config: &Config) -> Vec<(&'static str, MetadataVal
         (keys::EPS, F32(config.rms_eps)),
         (keys::WINDOW, count(config.window)),
         (keys::PATTERN, Bools(config.layer_kinds.iter().map(|kind| *kind == LayerKind::Sliding).collect())),
-        (keys::SHARED_KV, count(config.shared_kv_layers)),
         (keys::ROPE, F32(config.rope_theta)),
         (keys::ROPE_LOCAL, F32(config.rope_local_theta)),
-        (keys::SOFTCAP, F32(config.softcap)),
-        (keys::STREAMS, count(config.altup_streams)),
-        (keys::ACTIVE, U32(0)),
-        (keys::PLE_WIDTH, count(config.ple_width)),
-        (keys::SPARSITY_SCALE, F32s((0..config.layers()).map(scale).collect())),
         (keys::BOS, U32(config.bos)),
-        (keys::PLE_VOCABULARY, count(config.ple_vocabulary)),
-        (keys::SPARSITY, F32s(config.sparsity.clone())),
-        (keys::LAUREL_RANK, count(config.laurel_rank)),
         (keys::ENDS, U32s(config.eos.clone())),
     ];
+    entries.extend(config.softcap.map(|cap| (keys::SOFTCAP, F32(cap))));
+    match config.family {
+        ModelFamily::Gemma3n => entries.extend([
+            (keys::SHARED_KV, count(config.shared_kv_layers)),
+            (keys::STREAMS, count(config.altup_streams)),
+            (keys::ACTIVE, U32(0)),
+            (keys::PLE_WIDTH, count(config.ple_width)),
+            (keys::SPARSITY_SCALE, F32s((0..config.layers()).map(scale).collect())),
+            (keys::PLE_VOCABULARY, count(config.ple_vocabulary)),
+            (keys::SPARSITY, F32s(config.sparsity.clone())),
+            (keys::LAUREL_RANK, count(config.laurel_rank)),
+        ]),
+        ModelFamily::Gemma3 => {
+            entries.push((keys::QUERY_SCALE, F32(config.query_scale)));
+            if config.rope_stretch != 1.0 {
+                entries.push((keys::ROPE_SCALING, String("linear".to_owned())));
+                entries.push((keys::ROPE_FACTOR, F32(config.rope_stretch)));
+            }
+        }
+    }
     for (key, id) in [keys::EOS, keys::EOT].into_iter().zip(&config.eos) {
         entries.push((key, U32(*id)));
     }
