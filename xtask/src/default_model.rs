@@ -11,18 +11,17 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use gemma_hal::block::dequantise_row;
 use gemma_hal::{DType, Weight};
-use gemma_matformer::checkpoint::gguf::write::{MetadataValue, write_model};
+use gemma_matformer::checkpoint::gguf::write::MetadataValue;
 use gemma_matformer::checkpoint::{GgufVocabulary, TokenizerSource};
+use gemma_matformer::export::{Export, Filling};
 use gemma_matformer::{Checkpoint, Weights};
-use gemma_text::{SpecialTokens, Tokenizer, TokenizerConfig, Vocabulary};
-use serde_json::Value;
+use gemma_orchestrator::{Model, vocabulary};
+use gemma_text::{SpecialTokens, Tokenizer, Vocabulary};
 
 /// Where the model is kept, from the root of the repository.
 pub(crate) const PLACE: &str = "assets/nano-q8_0.gguf";
 /// What a clone and the program can bear.
 const MAX_BYTES: u64 = 30_000_000;
-/// llama.cpp's number for files that are mostly Q8_0.
-const FILE_TYPE_Q8_0: u32 = 7;
 /// Texts that both tokenizers of the file must encode alike.
 const SAMPLES: [&str; 4] = [
     "Once upon a time, there was a robot.",
@@ -44,137 +43,38 @@ struct Distance {
 
 /// Writes `out` from the checkpoint in `from`, and checks it.
 pub(crate) fn make(from: &Path, out: &Path) -> anyhow::Result<()> {
-    let source = Checkpoint::open(from)?;
-    let weights = source.weights()?;
-    let dtypes = choose_dtypes(&weights);
-    let dtype = |name: &str| dtypes.get(name).copied().unwrap_or(DType::F32);
+    let model = Model::open(from, None)?;
+    let (source, weights) = (model.checkpoint(), &model.weights);
     if let Some(folder) = out.parent() {
         fs::create_dir_all(folder)?;
     }
     let mut file = BufWriter::new(fs::File::create(out).with_context(|| out.display().to_string())?);
-    write_model(&mut file, source.config(), &weights, &dtype, &metadata(&source)?)?;
+    let fits = |columns: usize| columns.is_multiple_of(DType::Q8_0.block_len());
+    let export = Export::with_types(
+        source.config(),
+        weights,
+        &|tensor| if fits(tensor.columns) { DType::Q8_0 } else { DType::F16 },
+        &metadata(&model)?,
+        Filling::default(),
+    );
+    export.write_to(&mut file)?;
     file.flush()?;
-    check(&source, &weights, out)
-}
-
-/// The type of every matrix: Q8_0 where its rows end on a block, F16 otherwise.
-fn choose_dtypes(weights: &Weights) -> BTreeMap<String, DType> {
-    let mut dtypes = BTreeMap::new();
-    weights.for_each(&mut |name, weight| {
-        let fits = weight.columns().is_multiple_of(DType::Q8_0.block_len());
-        dtypes.insert(name.to_owned(), if fits { DType::Q8_0 } else { DType::F16 });
-    });
-    dtypes
+    check(source, weights, out)
 }
 
 /// What the file says beside its configuration: its name and licence, its tokenizer, its chat template.
-fn metadata(source: &Checkpoint) -> anyhow::Result<Vec<(String, MetadataValue)>> {
-    use MetadataValue::{Bool, F32s, I32s, String as Text, Strings, U32};
-    let Some(TokenizerSource::Files { tokenizer, config: Some(config), .. }) = source.tokenizer() else {
-        bail!("{}: put tokenizer.json and tokenizer_config.json beside the weights", source.name());
-    };
-    let json = String::from_utf8(TokenizerSource::read(tokenizer)?)?;
-    let vocabulary = Pieces::read(&json)?;
-    let config = TokenizerConfig::from_json(&TokenizerSource::read(config)?, &config.display().to_string())?;
-    let template = config.chat_templates.into_iter().find(|(name, _)| name == "default");
-    let (_, template) = template.context("tokenizer_config.json has no chat template")?;
-    let mut entries = vec![
-        ("general.name", Text("nano".to_owned())),
-        (
-            "general.description",
-            Text("A Gemma 3n of 22.6 M parameters that tells stories; see assets/README.md".into()),
-        ),
-        ("general.license", Text("MIT OR Apache-2.0".to_owned())),
-        ("general.file_type", U32(FILE_TYPE_Q8_0)),
-        ("tokenizer.ggml.model", Text("llama".to_owned())),
-        ("tokenizer.ggml.tokens", Strings(vocabulary.tokens)),
-        ("tokenizer.ggml.scores", F32s(vocabulary.scores)),
-        ("tokenizer.ggml.token_type", I32s(vocabulary.types)),
-        ("tokenizer.ggml.merges", Strings(vocabulary.merges)),
-        ("tokenizer.ggml.add_bos_token", Bool(true)),
-        ("tokenizer.ggml.add_space_prefix", Bool(false)),
-        ("tokenizer.chat_template", Text(template)),
-        ("tokenizer.huggingface.json", Text(compact(&json)?)),
+fn metadata(model: &Model) -> anyhow::Result<Vec<(String, MetadataValue)>> {
+    let vocabulary = model.gguf_vocabulary()?;
+    let vocabulary =
+        vocabulary.with_context(|| format!("{}: no tokenizer.json", model.checkpoint().name()))?;
+    ensure!(vocabulary.chat_template.is_some(), "tokenizer_config.json has no chat template");
+    let texts = [
+        ("general.name", "nano"),
+        ("general.description", "A Gemma 3n of 22.6 M parameters that tells stories; see assets/README.md"),
+        ("general.license", "MIT OR Apache-2.0"),
     ];
-    for (key, id) in [
-        ("tokenizer.ggml.padding_token_id", vocabulary.padding),
-        ("tokenizer.ggml.unknown_token_id", vocabulary.unknown),
-    ] {
-        entries.extend(id.map(|id| (key, U32(id))));
-    }
-    Ok(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-}
-
-/// The same JSON without white space.
-fn compact(json: &str) -> anyhow::Result<String> {
-    Ok(serde_json::from_str::<Value>(json)?.to_string())
-}
-
-/// A tokenizer.json as ggml's arrays.
-struct Pieces {
-    tokens: Vec<String>,
-    scores: Vec<f32>,
-    types: Vec<i32>,
-    merges: Vec<String>,
-    padding: Option<u32>,
-    unknown: Option<u32>,
-}
-
-impl Pieces {
-    const NORMAL: i32 = 1;
-    const UNKNOWN: i32 = 2;
-    const CONTROL: i32 = 3;
-    const BYTE: i32 = 6;
-
-    fn read(json: &str) -> anyhow::Result<Self> {
-        let file: Value = serde_json::from_str(json)?;
-        let vocabulary = file["model"]["vocab"].as_object().context("tokenizer.json: no model.vocab")?;
-        let mut tokens = vec![String::new(); vocabulary.len()];
-        for (piece, id) in vocabulary {
-            let id = id.as_u64().and_then(|id| usize::try_from(id).ok());
-            let slot = id.and_then(|id| tokens.get_mut(id)).context("tokenizer.json: ids have gaps")?;
-            slot.clone_from(piece);
-        }
-        let added = file["added_tokens"].as_array().context("tokenizer.json: no added_tokens")?;
-        let control = |piece: &String| added.iter().any(|token| token["content"] == **piece);
-        let unknown = file["model"]["unk_token"].as_str();
-        let kind = |piece: &String| match piece {
-            _ if Some(piece.as_str()) == unknown => Self::UNKNOWN,
-            _ if control(piece) => Self::CONTROL,
-            _ if piece.starts_with("<0x") && piece.len() == "<0x00>".len() => Self::BYTE,
-            _ => Self::NORMAL,
-        };
-        let merges = file["model"]["merges"].as_array().context("tokenizer.json: no model.merges")?;
-        let merges = merges.iter().map(merge).collect::<anyhow::Result<Vec<_>>>()?;
-        let id = |piece: Option<&str>| tokens.iter().position(|token| Some(token.as_str()) == piece);
-        let (padding, unknown) = (id(Some("<pad>")), id(unknown));
-        let types: Vec<i32> = tokens.iter().map(kind).collect();
-        // Ids follow the order of merging, so a SentencePiece reader merges in the same order.
-        let scores =
-            types.iter().enumerate().map(|(id, kind)| if *kind == Self::NORMAL { -(id as f32) } else { 0.0 });
-        Ok(Self {
-            scores: scores.collect(),
-            types,
-            merges,
-            padding: padding.map(|id| id as u32),
-            unknown: unknown.map(|id| id as u32),
-            tokens,
-        })
-    }
-}
-
-/// A merge, a pair or a line, as a line.
-fn merge(value: &Value) -> anyhow::Result<String> {
-    match value {
-        Value::String(line) => Ok(line.clone()),
-        Value::Array(pair) => {
-            match (pair.first().and_then(Value::as_str), pair.get(1).and_then(Value::as_str)) {
-                (Some(left), Some(right)) => Ok(format!("{left} {right}")),
-                _ => bail!("tokenizer.json: a merge that is not two pieces: {value}"),
-            }
-        }
-        _ => bail!("tokenizer.json: a merge that is not two pieces: {value}"),
-    }
+    let texts = texts.map(|(key, text)| (key.to_owned(), MetadataValue::String(text.to_owned())));
+    Ok(texts.into_iter().chain(vocabulary.metadata()).collect())
 }
 
 /// Reads `out` back and compares all of it with the source.
@@ -281,17 +181,8 @@ fn check_tokenizer(source: &Checkpoint, made: &Checkpoint) -> anyhow::Result<()>
 }
 
 fn from_arrays(gguf: &GgufVocabulary, merges: bool) -> anyhow::Result<Tokenizer> {
-    Ok(Tokenizer::from_vocabulary(Vocabulary {
-        name: if merges { "ggml's merges" } else { "ggml's scores" }.to_owned(),
-        tokens: gguf.tokens.clone(),
-        scores: Some(gguf.scores.clone()),
-        merges: merges.then(|| gguf.merges.clone()),
-        token_types: gguf.token_types.clone(),
-        bos: gguf.bos,
-        eos: gguf.eos,
-        unk: gguf.unknown,
-        pad: gguf.padding,
-        add_bos: gguf.add_bos.unwrap_or(true),
-        add_space_prefix: gguf.add_space_prefix.unwrap_or(false),
-    })?)
+    let name = if merges { "ggml's merges" } else { "ggml's scores" };
+    let arrays = vocabulary::from_gguf(gguf, name)?;
+    let merges = arrays.merges.clone().filter(|_| merges);
+    Ok(Tokenizer::from_vocabulary(Vocabulary { merges, ..arrays })?)
 }

@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod devices;
 mod failure;
+mod input;
 mod model;
 mod output;
 mod settings;
@@ -14,7 +15,6 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use args::{Cli, Verb};
@@ -22,7 +22,7 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     forget_empty_variables();
-    let cli = Cli::parse();
+    let cli = Cli::from_command_line();
     start_logging();
     signals::install();
     match dispatch(cli) {
@@ -43,6 +43,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Verb::Eval(args)) => commands::eval::eval(args),
         Some(Verb::Perplexity(args)) => commands::perplexity::perplexity(args),
         Some(Verb::Validate(args)) => commands::validate::validate(args),
+        Some(Verb::Convert(args)) => commands::convert::convert(&args),
+        Some(Verb::Quantize(args)) => commands::quantize::quantize(&args),
         Some(Verb::Completions(args)) => commands::shell::completions(&args),
         Some(Verb::Man) => commands::shell::manual_page(),
     }

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use gemma_hal::Storage;
+use gemma_matformer::Config;
 use gemma_orchestrator::{Engine, EngineOptions, Model};
 
 use crate::devices;
@@ -39,6 +40,11 @@ pub(crate) fn engine(model: &Model, setup: &Setup) -> Result<Engine, Failure> {
         cache_dtype: setup.cache_dtype.unwrap_or(usual.cache_dtype),
     };
     Ok(Engine::new(model.config.clone(), model.weights.clone(), options, devices::open(setup)?)?)
+}
+
+/// The built-in model's numbers.
+pub(crate) fn built_in_config() -> Result<Config, Failure> {
+    Ok(Model::from_gguf(built_in(), None)?.config)
 }
 
 fn built_in() -> &'static Storage {

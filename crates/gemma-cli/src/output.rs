@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use std::sync::OnceLock;
 
-use gemma_cpu::bandwidth;
+use gemma_cpu::measure;
 use gemma_cpu::pool::Pool;
 use gemma_cpu::simd::Isa;
 use gemma_orchestrator::{Engine, Stats, stats};
@@ -38,7 +38,7 @@ pub(crate) fn measured_bandwidth(engine: &Engine, peak_rss: &mut Option<u64>) ->
     *BANDWIDTH.get_or_init(|| {
         *peak_rss = stats::peak_rss();
         let pool = Pool::new(engine.device().units.max(1)).ok()?;
-        Some(bandwidth::measure(Isa::from_env().ok()?, &pool))
+        Some(measure::read_bandwidth(Isa::from_env().ok()?, &pool))
     })
 }
 

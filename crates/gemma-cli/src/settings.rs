@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,6 +13,7 @@ use gemma_text::{Mirostat, SamplerConfig};
 use serde::Deserialize;
 
 use crate::args::{SamplingArgs, SetupArgs};
+use crate::input;
 
 /// Largest configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -53,6 +53,15 @@ pub(crate) struct Sampling {
 
 /// Resolves the model's and the device's settings.
 pub(crate) fn setup(args: SetupArgs) -> Result<Setup> {
+    resolved(args.or_environment()?)
+}
+
+/// Resolves the settings of a verb that runs nothing: of the environment, the model and its slice count.
+pub(crate) fn model(args: SetupArgs) -> Result<Setup> {
+    resolved(args.or_environment_of_model()?)
+}
+
+fn resolved(args: SetupArgs) -> Result<Setup> {
     let args = args.or(config_file()?.model);
     let cache_dtype = args.cache_type.as_deref().map(|name| {
         let dtype = DType::from_name(name).filter(|dtype| gemma_hal::is_cache_dtype(*dtype));
@@ -74,7 +83,7 @@ pub(crate) fn setup(args: SetupArgs) -> Result<Setup> {
 
 /// Resolves the sampling settings. Gemma's recommended values, or the built-in model's, are the defaults.
 pub(crate) fn sampling(args: SamplingArgs, built_in_model: bool) -> Result<Sampling> {
-    let args = args.or(config_file()?.sampling);
+    let args = args.or_environment()?.or(config_file()?.sampling);
     let (temperature, top_k) = if built_in_model { (0.8, 40) } else { (1.0, 64) };
     let none = SamplerConfig::default();
     let mirostat = args
@@ -127,11 +136,7 @@ fn config_file() -> Result<ConfigFile> {
         }
         opened => opened.with_context(|| name.clone())?,
     };
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).with_context(|| name.clone())?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        bail!("{name}: larger than {MAX_FILE_BYTES} bytes, so not a configuration")
-    }
+    let text = input::read_text(file, &name, MAX_FILE_BYTES)?;
     toml::from_str(&text).with_context(|| name)
 }
 

@@ -3,10 +3,10 @@
 //! [`CpuDevice`] is the one to run; [`reference::ReferenceDevice`] is the one to believe. Weights are used where they
 //! lie, in whatever type the file has; nothing here knows a model or a file format.
 
-pub mod bandwidth;
 mod device;
+pub mod measure;
 pub mod pool;
 pub mod reference;
 pub mod simd;
 
-pub use device::{CpuDevice, CpuOptions, OptionsError, processor_name};
+pub use device::{CpuDevice, CpuOptions, OptionsError, SparseCounters, SparseStatistics, processor_name};

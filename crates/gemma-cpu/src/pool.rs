@@ -2,10 +2,22 @@
 //!
 //! The caller is thread 0, so one thread means no synchronisation at all. Free threads take the next range of the
 //! work; kernels compute each output on one thread in one order, so results are the same for every thread count.
-//! A pool never runs more threads than it was made with, even when regions are nested.
+//! A pool never runs more threads than it was made with, even when regions are nested; [`PoolOptions`] says where
+//! they run and how long they spin.
 
 mod gate;
+#[cfg(test)]
+mod model;
+mod placement;
+mod power;
 mod topology;
+
+/// What the gate is built on: the standard library's primitives here, a model checker's in `model`.
+mod sync {
+    pub(super) use std::hint::spin_loop;
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+    pub(super) use std::sync::{Condvar, Mutex, MutexGuard};
+}
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -16,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use gate::Gate;
+pub use placement::PIN_VARIABLE;
 pub use topology::default_threads;
 
 /// Ranges handed out for each thread by [`Pool::for_ranges`]: enough for a fast core to help a slow one.
@@ -29,6 +42,55 @@ pub struct Pool {
     region: Mutex<()>,
 }
 
+/// How a pool's threads wait and where they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// Threads at work, the caller's included.
+    pub threads: usize,
+    /// Whether each worker stays on a processor of its own, physical cores first; the caller's thread is never
+    /// pinned. Without effect outside of Linux, and where this process may use fewer processors than threads.
+    pub pin: bool,
+    /// How long a thread spins before it sleeps.
+    pub patience: Patience,
+}
+
+/// How long a thread spins at the gate before it sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Some 50 to 100 microseconds: most regions follow each other faster than that.
+    Long,
+    /// Some 2 to 4 microseconds: for a battery, and where threads share processors.
+    Short,
+}
+
+impl Patience {
+    /// Pauses before sleeping.
+    const fn spins(self) -> usize {
+        match self {
+            Self::Long => 4000,
+            Self::Short => 160,
+        }
+    }
+}
+
+impl PoolOptions {
+    /// `threads` that float and spin long.
+    pub const fn new(threads: usize) -> Self {
+        Self { threads, pin: false, patience: Patience::Long }
+    }
+
+    /// What suits this machine now: pinned as [`PIN_VARIABLE`] says, or where processors share cores; patient unless
+    /// it runs on a battery or has fewer processors than `threads`.
+    ///
+    /// # Errors
+    /// [`PoolError::Variable`] when the variable says neither `on` nor `off`.
+    pub fn for_machine(threads: usize) -> Result<Self, PoolError> {
+        let crowded = topology::allowed_parallelism() < threads;
+        let patience = if crowded || power::on_battery() { Patience::Short } else { Patience::Long };
+        Ok(Self { threads, pin: placement::wanted()?, patience })
+    }
+}
+
 /// Why a pool could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
@@ -38,6 +100,9 @@ pub enum PoolError {
     /// More than [`Pool::MAX_THREADS`].
     #[error("{0} threads asked for; at most {max} are supported", max = Pool::MAX_THREADS)]
     TooMany(usize),
+    /// [`PIN_VARIABLE`] is neither `on` nor `off`.
+    #[error("{PIN_VARIABLE}={0}: write on or off")]
+    Variable(String),
     /// The operating system refused a thread.
     #[error("cannot start worker thread {index}: {source}; ask for fewer threads")]
     Spawn {
@@ -74,11 +139,20 @@ impl Pool {
     /// More threads than any machine this is for; a guard against a mistyped option.
     pub const MAX_THREADS: usize = 1024;
 
+    /// [`Pool::with_options`] for threads that float and spin long.
+    ///
+    /// # Errors
+    /// As [`Pool::with_options`].
+    pub fn new(threads: usize) -> Result<Self, PoolError> {
+        Self::with_options(PoolOptions::new(threads))
+    }
+
     /// Starts `threads − 1` workers; the caller of [`Pool::run`] is the remaining thread.
     ///
     /// # Errors
     /// [`PoolError`] for a count of 0 or beyond [`Pool::MAX_THREADS`], or when a thread cannot be started.
-    pub fn new(threads: usize) -> Result<Self, PoolError> {
+    pub fn with_options(options: PoolOptions) -> Result<Self, PoolError> {
+        let PoolOptions { threads, pin, patience } = options;
         if threads == 0 {
             return Err(PoolError::NoThreads);
         }
@@ -86,7 +160,7 @@ impl Pool {
             return Err(PoolError::TooMany(threads));
         }
         let shared = Arc::new(Shared {
-            gate: Gate::default(),
+            gate: Gate::new(patience.spins()),
             threads,
             closing: AtomicBool::new(false),
             job: UnsafeCell::new(None),
@@ -94,11 +168,16 @@ impl Pool {
         });
         // Workers join the pool one by one, so that dropping it stops those already started when one fails.
         let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1), region: Mutex::new(()) };
+        let places = if pin { placement::for_workers(threads) } else { Vec::new() };
         for index in 1..threads {
             let shared = Arc::clone(&pool.shared);
+            let place = places.get(index - 1).copied();
             let worker = thread::Builder::new()
                 .name(format!("gemma-cpu-{index}"))
-                .spawn(move || shared.work(index))
+                .spawn(move || {
+                    place.into_iter().for_each(placement::stay_on);
+                    shared.work(index);
+                })
                 .map_err(|source| PoolError::Spawn { index, source })?;
             pool.workers.push(worker);
         }
@@ -108,6 +187,11 @@ impl Pool {
     /// Threads that take part in a region, the caller's included.
     pub fn threads(&self) -> usize {
         self.shared.threads
+    }
+
+    /// Regions that all threads have run so far: barriers, as reports count them.
+    pub fn rounds(&self) -> usize {
+        self.shared.gate.rounds()
     }
 
     /// Calls `job(thread_index, threads)` once on every thread and returns when all calls have.
@@ -299,117 +383,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_thread_is_called_once_in_each_region() {
-        for threads in [1, 2, 3, 5] {
-            let pool = Pool::new(threads).unwrap();
-            for _ in 0..200 {
-                let calls: Vec<AtomicUsize> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
-                pool.run(|index, count| {
-                    assert_eq!(count, threads);
-                    calls[index].fetch_add(1, Ordering::Relaxed);
-                });
-                assert!(calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 1), "{threads} threads");
-            }
-        }
-    }
-
-    #[test]
-    fn ranges_cover_everything_once_and_start_aligned() {
-        let pool = Pool::new(3).unwrap();
-        for total in [0, 1, 3, 4, 5, 31, 1000] {
-            for align in [1, 4, 32] {
-                let seen: Vec<AtomicUsize> = (0..total).map(|_| AtomicUsize::new(0)).collect();
-                pool.for_ranges(total, align, |range| {
-                    assert!(range.start.is_multiple_of(align));
-                    for index in range {
-                        seen[index].fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-                assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1), "{total} by {align}");
-            }
-        }
-    }
-
-    #[test]
-    fn chunks_are_disjoint_and_writable() {
-        let pool = Pool::new(2).unwrap();
-        let mut values = vec![0; 103];
-        pool.for_chunks_mut(&mut values, 10, |index, chunk| chunk.fill(index));
-        assert!(values.iter().enumerate().all(|(i, value)| *value == i / 10));
-    }
-
-    #[test]
-    fn a_panic_on_any_thread_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(3).unwrap();
-        for bad in 0..3 {
-            let result = panic::catch_unwind(AssertUnwindSafe(|| {
-                pool.run(|index, _| assert!(index != bad, "thread {bad} fails"));
-            }));
-            let payload = result.unwrap_err();
-            assert_eq!(payload.downcast_ref::<String>().unwrap(), &format!("thread {bad} fails"));
-            let calls = AtomicUsize::new(0);
-            pool.run(|_, _| {
-                calls.fetch_add(1, Ordering::Relaxed);
-            });
-            assert_eq!(calls.into_inner(), 3);
-        }
-    }
-
-    #[test]
-    fn a_nested_region_runs_on_its_own_thread() {
-        let pool = Pool::new(2).unwrap();
-        let calls = AtomicUsize::new(0);
-        pool.run(|_, _| {
-            pool.run(|index, threads| {
-                assert_eq!((index, threads), (0, 1));
-                calls.fetch_add(1, Ordering::Relaxed);
-            });
-        });
-        assert_eq!(calls.into_inner(), 2);
-    }
-
-    #[test]
-    fn callers_on_several_threads_take_turns() {
-        let pool = Pool::new(2).unwrap();
-        let inside = AtomicUsize::new(0);
-        thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    for _ in 0..100 {
-                        pool.run(|_, _| {
-                            assert!(inside.fetch_add(1, Ordering::SeqCst) < 2);
-                            inside.fetch_sub(1, Ordering::SeqCst);
-                        });
-                    }
-                });
-            }
-        });
-    }
-
-    #[test]
-    fn a_worker_that_fell_asleep_wakes_up() {
-        let pool = Pool::new(2).unwrap();
-        for _ in 0..3 {
-            // Long enough for the worker to stop spinning; the test holds either way.
-            let asleep = std::time::Instant::now();
-            while asleep.elapsed() < std::time::Duration::from_millis(5) {
-                thread::yield_now();
-            }
-            let calls = AtomicUsize::new(0);
-            pool.run(|_, _| {
-                calls.fetch_add(1, Ordering::Relaxed);
-            });
-            assert_eq!(calls.into_inner(), 2);
-        }
-    }
-
-    #[test]
-    fn impossible_counts_are_refused() {
-        assert!(matches!(Pool::new(0), Err(PoolError::NoThreads)));
-        assert!(matches!(Pool::new(Pool::MAX_THREADS + 1), Err(PoolError::TooMany(_))));
-    }
-}
+mod tests;

@@ -54,10 +54,12 @@ pub(crate) fn check(plan: &Plan) -> Result<(), PlanError> {
     }
     outputs(plan)?;
     let mut written = vec![false; plan.buffers.len()];
+    let mut cached = vec![false; plan.cache.layers.len()];
     for (index, step) in plan.steps.iter().enumerate() {
         let at = At { plan, step: index, op: &step.op };
         at.uses(&mut written)?;
         at.shapes()?;
+        at.cache_use(&mut cached)?;
     }
     match plan.output {
         Some(id) if !written[id.index()] => Err(PlanError::Plan("the output buffer is never written")),
@@ -116,6 +118,20 @@ impl At<'_> {
         Ok(())
     }
 
+    /// The run's own keys and values must be in a cache layer before it is read, also by layers that share it: every
+    /// token sees itself. What earlier runs wrote is there already.
+    fn cache_use(&self, cached: &mut [bool]) -> Result<(), PlanError> {
+        match self.op {
+            Op::Rotary { cache_layer, key_value: Some(_), .. } => cached[*cache_layer] = true,
+            Op::Attention { cache_layer, .. } => {
+                let problem = "the cache layer is read before the plan writes keys and values to it";
+                self.require(cached[*cache_layer], problem)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn shapes(&self) -> Result<(), PlanError> {
         match self.op {
             Op::Embed { table, output, .. } => self.columns(*table, self.width(*output)),
@@ -140,19 +156,31 @@ impl At<'_> {
                 self.shape(*coefficients, count * count, count)?;
                 self.shape(*input_norm, 1, width)
             }
+            Op::RmsNorm { input, norm, output } => {
+                self.buffer(*output, self.width(*input))?;
+                self.shape(*norm, 1, self.width(*input))
+            }
+            Op::AddNorm { input, post_norm, residual, next_norm, normed } => {
+                let width = self.width(*residual);
+                self.buffer(*input, width)?;
+                self.buffer(*normed, width)?;
+                [post_norm, next_norm].into_iter().try_for_each(|id| self.shape(*id, 1, width))
+            }
             Op::Linear { input, parts } => {
                 self.require(!parts.is_empty(), "a product without parts")?;
                 parts
                     .iter()
                     .try_for_each(|part| self.shape(part.weight, self.width(part.output), self.width(*input)))
             }
-            Op::Rotary { heads, theta, cache_layer, query, key_value } => {
+            Op::Rotary { heads, theta, stretch, cache_layer, query, key_value } => {
                 self.heads(*heads)?;
                 self.require(theta.is_finite() && *theta > 0.0, "theta is not positive")?;
+                self.require(stretch.is_finite() && *stretch > 0.0, "the stretch is not positive")?;
                 self.require(query.is_some() || key_value.is_some(), "neither queries nor keys and values")?;
                 if let Some(q) = query {
                     self.buffer(q.query, heads.query_width())?;
                     self.shape(q.norm, 1, heads.dim)?;
+                    self.require(q.scale.is_finite() && q.scale > 0.0, "the query's scale is not positive")?;
                 }
                 if let Some(kv) = key_value {
                     self.buffer(kv.key, heads.key_value_width())?;
@@ -244,7 +272,8 @@ impl At<'_> {
                 projections.iter().try_for_each(|id| self.shape(*id, width, width))
             }
             Op::Unembed { input, table, softcap, output } => {
-                self.require(softcap.is_finite() && *softcap > 0.0, "the soft cap is not positive")?;
+                let positive = |cap: f32| cap.is_finite() && cap > 0.0;
+                self.require(softcap.is_none_or(positive), "the soft cap is not positive")?;
                 self.shape(*table, self.width(*output), self.width(*input))
             }
             _ => Ok(()),

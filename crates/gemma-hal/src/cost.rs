@@ -79,7 +79,7 @@ impl Plan {
             Op::Linear { parts, .. } => rows * parts.iter().map(|part| product(part.weight)).sum::<u64>(),
             Op::FeedForward { gate, up, down, .. } => rows * (product(*gate) + product(*up) + product(*down)),
             Op::SelectOutputs { .. } => 0,
-            Op::Rotary { .. } | Op::AttentionResidual { .. } => {
+            Op::Rotary { .. } | Op::AttentionResidual { .. } | Op::RmsNorm { .. } | Op::AddNorm { .. } => {
                 let mut values = 0;
                 op.buffers(&mut |id, _| values += self.buffer(id).width as u64);
                 rows * values * 4

@@ -8,33 +8,66 @@ use crate::device::{Cache, Call, Device, DeviceInfo, Executable, MemoryUse, Prob
 use crate::op::BufferId;
 use crate::plan::{CacheLayout, Plan, Step};
 
+/// What fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An operation of a run.
+    Operation,
+    /// [`Device::prepare`].
+    Prepare,
+    /// [`Device::create_cache`].
+    CreateCache,
+}
+
 /// When to fail and how.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Operations that still succeed, counted over all runs of all plans of the device.
+    /// What still succeeds: operations, counted over all runs of all plans of the device, or calls at another
+    /// [`Place`].
     pub after: u64,
     /// What the next one fails with.
     pub error: DeviceError,
-    /// Whether all later operations fail too (a lost device) or only that one (a time-out).
+    /// Whether all later ones fail too (a lost device) or only that one (a time-out).
     pub forever: bool,
+}
+
+impl Fault {
+    /// Counts one more and fails when its turn has come.
+    fn check(&self, done: &AtomicU64) -> Result<(), DeviceError> {
+        let done = done.fetch_add(1, Ordering::Relaxed);
+        if done == self.after || (self.forever && done > self.after) {
+            return Err(self.error.clone());
+        }
+        Ok(())
+    }
 }
 
 /// Wraps another device.
 pub struct FaultDevice {
     inner: Box<dyn Device>,
+    place: Place,
     fault: Fault,
     done: Arc<AtomicU64>,
 }
 
 impl FaultDevice {
-    /// `inner`, with `fault`.
+    /// `inner`, with `fault` in its operations.
     pub fn new(inner: Box<dyn Device>, fault: Fault) -> Self {
-        Self { inner, fault, done: Arc::default() }
+        Self::at(Place::Operation, inner, fault)
     }
 
-    /// Operations asked for so far, the failed ones included.
+    /// `inner`, with `fault` at `place`; everywhere else it works.
+    pub fn at(place: Place, inner: Box<dyn Device>, fault: Fault) -> Self {
+        Self { inner, place, fault, done: Arc::default() }
+    }
+
+    /// Operations, or calls at the fault's place, asked for so far, the failed ones included.
     pub fn operations(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
+    }
+
+    fn call(&self, place: Place) -> Result<(), DeviceError> {
+        if place == self.place { self.fault.check(&self.done) } else { Ok(()) }
     }
 }
 
@@ -48,7 +81,11 @@ impl Device for FaultDevice {
     }
 
     fn prepare(&self, plan: Arc<Plan>) -> Result<Box<dyn Executable>, DeviceError> {
+        self.call(Place::Prepare)?;
         let inner = self.inner.prepare(plan)?;
+        if self.place != Place::Operation {
+            return Ok(inner);
+        }
         Ok(Box::new(FaultExecutable { inner, fault: self.fault.clone(), done: Arc::clone(&self.done) }))
     }
 
@@ -58,6 +95,7 @@ impl Device for FaultDevice {
         context: usize,
         chunk: usize,
     ) -> Result<Box<dyn Cache>, DeviceError> {
+        self.call(Place::CreateCache)?;
         self.inner.create_cache(layout, context, chunk)
     }
 
@@ -80,10 +118,7 @@ struct FaultProbe<'a> {
 
 impl Probe for FaultProbe<'_> {
     fn before(&mut self, index: usize, step: &Step) -> Result<(), DeviceError> {
-        let done = self.done.fetch_add(1, Ordering::Relaxed);
-        if done == self.fault.after || (self.fault.forever && done > self.fault.after) {
-            return Err(self.fault.error.clone());
-        }
+        self.fault.check(self.done)?;
         self.next.as_mut().map_or(Ok(()), |next| next.before(index, step))
     }
 

@@ -1,8 +1,8 @@
-//! [`Op`]: the closed list of coarse operations that Gemma 3n is made of.
+//! [`Op`]: the closed list of coarse operations that Gemma 3n and Gemma 3 are made of.
 //!
 //! An operation names activations ([`BufferId`]) and weights ([`WeightId`]) of its [`crate::Plan`]; it holds no data
-//! and no code. Formulas are those of Hugging Face transformers' `modeling_gemma3n.py`. Backends match on the list,
-//! run the operations one by one or fuse neighbours; there is nothing else to implement.
+//! and no code. Formulas are those of Hugging Face transformers' `modeling_gemma3n.py` and `modeling_gemma3.py`, with norm
+//! weights that are used as they are (Gemma 3's `1 + w` is one weight here). Backends match on the list, run the operations one by one or fuse neighbours; there is nothing else to implement.
 //!
 //! Notation: `T` rows of the operation, `d` hidden size, `A` AltUp streams, `rms(x, w) = x / sqrt(mean(x²) + eps) · w`,
 //! `match(y, x) = y · rms_of(x) / sqrt(max(mean(y²), 1e-5))` with `rms_of(x) = sqrt(mean(x²))`, each over one row.
@@ -66,12 +66,14 @@ pub struct LinearPart {
 }
 
 /// Queries of an [`Op::Rotary`], updated in place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RotaryQuery {
     /// `[T, query · dim]`.
     pub query: BufferId,
     /// Norm over one head, `[1, dim]`.
     pub norm: WeightId,
+    /// What the normed query is multiplied by: 1 in Gemma 3n, one over the root of `query_pre_attn_scalar` in Gemma 3.
+    pub scale: f32,
 }
 
 /// Keys and values of an [`Op::Rotary`], written to the cache.
@@ -81,8 +83,10 @@ pub struct RotaryKeyValue {
     pub key: BufferId,
     /// `[T, key_value · dim]`; updated in place.
     pub value: BufferId,
-    /// Norm of keys over one head, `[1, dim]`; values are normed without a weight.
+    /// Norm of keys over one head, `[1, dim]`.
     pub norm: WeightId,
+    /// Whether values are normed too, without a weight: in Gemma 3n, not in Gemma 3.
+    pub value_norm: bool,
 }
 
 /// The AltUp router: `tanh(weight · (rms(x, norm) / d))`, giving `A` modalities a row.
@@ -155,6 +159,29 @@ pub enum Op {
         /// `[T, d]`.
         normed: BufferId,
     },
+    /// `output = rms(input, norm)`.
+    RmsNorm {
+        /// `[T, d]`.
+        input: BufferId,
+        /// `[1, d]`.
+        norm: WeightId,
+        /// `[T, d]`.
+        output: BufferId,
+    },
+    /// The end of one branch of a plain residual stream and the start of the next:
+    /// `residual += rms(input, post_norm); normed = rms(residual, next_norm)`.
+    AddNorm {
+        /// What the branch came to, `[T, d]`.
+        input: BufferId,
+        /// `[1, d]`.
+        post_norm: WeightId,
+        /// `[T, d]`, updated in place.
+        residual: BufferId,
+        /// `[1, d]`.
+        next_norm: WeightId,
+        /// `[T, d]`.
+        normed: BufferId,
+    },
     /// `output = weight · input` for each part.
     Linear {
         /// `[T, inputs]`.
@@ -162,14 +189,16 @@ pub enum Op {
         /// Products that share the input.
         parts: Vec<LinearPart>,
     },
-    /// Norm and rotary embedding of heads, and the cache's write: `query = rope(rms(query, norm))`,
-    /// `cache.key[p] = rope(rms(key, norm))`, `cache.value[p] = rms(value, 1)`, per head, at the row's position `p`.
-    /// Rotation is rotate-half with angles `p · theta^(−2i/dim)`.
+    /// Norm and rotary embedding of heads, and the cache's write: `query = rope(rms(query, norm)) · scale`,
+    /// `cache.key[p] = rope(rms(key, norm))`, `cache.value[p] = rms(value, 1)` or, where values are not normed, `value`,
+    /// per head, at the row's position `p`. Rotation is rotate-half with angles `p · theta^(−2i/dim) / stretch`.
     Rotary {
         /// Sizes.
         heads: Heads,
         /// Base of the angles.
         theta: f32,
+        /// What the angles are divided by: 1, or the factor of linear rope scaling.
+        stretch: f32,
         /// Layer of the cache that is written; unused without `key_value`.
         cache_layer: usize,
         /// Queries, if any.
@@ -177,12 +206,12 @@ pub enum Op {
         /// Keys and values, if any.
         key_value: Option<RotaryKeyValue>,
     },
-    /// Causal softmax attention (scale 1, as Gemma 3n norms its queries) over a layer of the cache, which sees
-    /// positions above `p − window` where the layer has a window.
+    /// Causal softmax attention (scale 1: what scale there is, [`Op::Rotary`] has given to the queries) over a layer of
+    /// the cache, which sees positions above `p − window` where the layer has a window.
     Attention {
         /// Sizes.
         heads: Heads,
-        /// Layer of the cache that is read.
+        /// Layer of the cache that is read, after the plan has written the run's keys and values to it.
         cache_layer: usize,
         /// `[T, query · dim]`.
         query: BufferId,
@@ -226,7 +255,7 @@ pub enum Op {
         down: WeightId,
         /// Φ⁻¹(sparsity) where the layer is sparse.
         cutoff: Option<f32>,
-        /// Room for the gate, `[T, f]`.
+        /// Room for the gate, `[T, f]`; in the end what `down` is multiplied by.
         gated: BufferId,
         /// Room for the up product, `[T, f]`.
         hidden: BufferId,
@@ -272,7 +301,7 @@ pub enum Op {
         norm: WeightId,
         /// Room for `u`, then for the projection, `[T, d]`.
         scaled: BufferId,
-        /// Room for the gate, `[T, p]`.
+        /// Room for the gate, `[T, p]`; in the end what `projection` is multiplied by.
         gated: BufferId,
     },
     /// Copies the rows whose logits are wanted: from here on only they are computed.
@@ -295,14 +324,14 @@ pub enum Op {
         /// `[T, d]`.
         output: BufferId,
     },
-    /// `output = softcap · tanh(table · input / softcap)`.
+    /// `output = softcap · tanh(table · input / softcap)`; without a soft cap, `table · input`.
     Unembed {
         /// `[T, d]`.
         input: BufferId,
         /// `[vocabulary, d]`.
         table: WeightId,
-        /// 30 in Gemma 3n.
-        softcap: f32,
+        /// 30 in Gemma 3n, none in Gemma 3.
+        softcap: Option<f32>,
         /// `[T, vocabulary]`.
         output: BufferId,
     },
@@ -327,6 +356,8 @@ impl Op {
             Self::PerLayerEmbed { .. } => "per_layer_embed",
             Self::AltUpInit { .. } => "altup_init",
             Self::AltUpPredict { .. } => "altup_predict",
+            Self::RmsNorm { .. } => "rms_norm",
+            Self::AddNorm { .. } => "add_norm",
             Self::Linear { .. } => "linear",
             Self::Rotary { .. } => "rotary",
             Self::Attention { .. } => "attention",
@@ -345,9 +376,16 @@ impl Op {
         use Access::{Read, Update, Write};
         match self {
             Self::Embed { output, .. } => visit(*output, Write),
-            Self::PerLayerEmbed { input, output, .. } | Self::SelectOutputs { input, output } => {
+            Self::PerLayerEmbed { input, output, .. }
+            | Self::RmsNorm { input, output, .. }
+            | Self::SelectOutputs { input, output } => {
                 visit(*input, Read);
                 visit(*output, Write);
+            }
+            Self::AddNorm { input, residual, normed, .. } => {
+                visit(*input, Read);
+                visit(*residual, Update);
+                visit(*normed, Write);
             }
             Self::AltUpInit { input, streams, .. } => {
                 visit(*input, Read);
@@ -412,6 +450,10 @@ impl Op {
                 [&router.norm, &router.weight, coefficients, input_norm]
                     .into_iter()
                     .for_each(|id| visit(*id));
+            }
+            Self::RmsNorm { norm, .. } => visit(*norm),
+            Self::AddNorm { post_norm, next_norm, .. } => {
+                [post_norm, next_norm].into_iter().for_each(|id| visit(*id));
             }
             Self::Linear { parts, .. } => parts.iter().for_each(|part| visit(part.weight)),
             Self::Rotary { query, key_value, .. } => {

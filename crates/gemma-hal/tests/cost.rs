@@ -27,7 +27,7 @@ fn cost(flops: u64, weight_bytes: u64, cache_bytes: u64) -> Cost {
 
 #[test]
 fn every_operation_for_two_tokens() {
-    let cases: [(Make, Cost); 14] = [
+    let cases: [(Make, Cost); 16] = [
         // 6 values scaled a token; a row of 24 bytes each.
         (embed, cost(2 * 6, 2 * 24, 0)),
         // 8 of 20 rows of 6: 48 values, once. 8 of 20 values of a table row, each token. A norm of 4.
@@ -36,6 +36,10 @@ fn every_operation_for_two_tokens() {
         (altup_init, cost(2 * 2 * 72, 4 * 72, 0)),
         // Norms 6 + 6, router 18, coefficients 27; then 3 streams from 3, of 6 values.
         (altup_predict, cost(2 * (2 * 57 + 2 * 3 * 3 * 6), 4 * 57, 0)),
+        // 4 operations for each value of 2 buffers of 6; a norm.
+        (rms_norm, cost(2 * 4 * 12, 4 * 6, 0)),
+        // 4 operations for each value of 3 buffers of 6; two norms.
+        (add_norm, cost(2 * 4 * 18, 4 * 12, 0)),
         // 10 and 5 outputs from 6 inputs.
         (linear, cost(2 * 2 * 90, 4 * 90, 0)),
         // 4 operations for each of 16 + 8 + 8 values; two norms of 4; a key and a value of 8 halves, each token.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use gemma_hal::fault::{Fault, FaultDevice};
+use gemma_hal::fault::{Fault, FaultDevice, Place};
 use gemma_hal::null::NullDevice;
 use gemma_hal::op::{LinearPart, Op};
 use gemma_hal::{
@@ -138,6 +138,32 @@ fn a_fault_forever_fails_all_that_follows_in_every_plan_of_the_device() {
         assert_eq!(device.operations(), STEPS + 2 + 2 * round);
     }
     assert_eq!(bench.cache.len(), 2);
+}
+
+#[test]
+fn a_fault_in_another_place_fails_there_and_leaves_runs_alone() {
+    for (place, forever) in [
+        (Place::Prepare, false),
+        (Place::Prepare, true),
+        (Place::CreateCache, false),
+        (Place::CreateCache, true),
+    ] {
+        let [.., error] = errors();
+        let fault = Fault { after: 1, error: error.clone(), forever };
+        let device = FaultDevice::at(place, Box::new(null()), fault);
+        let mut bench = Bench::new(&device);
+        let plan = plan();
+        let call = |which| match which {
+            Place::Prepare => device.prepare(Arc::clone(&plan)).map(|_| ()),
+            _ => device.create_cache(plan.cache(), 16, 8).map(|_| ()),
+        };
+        assert_eq!(call(place), Err(error.clone()), "{place:?}");
+        assert_eq!(call(place), if forever { Err(error) } else { Ok(()) }, "{place:?}, again");
+        let other = if place == Place::Prepare { Place::CreateCache } else { Place::Prepare };
+        assert_eq!(call(other), Ok(()), "{other:?} beside {place:?}");
+        bench.go().unwrap();
+        assert_eq!(device.operations(), 3, "{place:?}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::num::NonZero;
 use std::path::Path;
 
 use gemma_hal::block::BlockQ6K;
+use gemma_hal::random::SplitMix64;
 use gemma_hal::{DType, Storage, Weight};
 use half::{bf16, f16};
 use memmap2::{MmapMut, MmapOptions};
@@ -18,6 +19,7 @@ use crate::{CheckpointError, Config, Weights};
 
 /// Name of the storage of synthetic weights.
 const NAME: &str = "synthetic";
+const REMEDY: &str = "choose a smaller shape or type, or free memory";
 /// Bytes from which on a tensor is filled by several threads.
 const PARALLEL_BYTES: usize = 1 << 20;
 
@@ -38,6 +40,44 @@ pub fn weights(config: &Config, dtype: DType, seed: u64) -> Result<Weights, Chec
     })
 }
 
+/// Weights of `config`'s shapes that hold nothing and take no memory, for whoever writes [`Rows`] in their place.
+///
+/// # Errors
+/// As [`weights`].
+pub(crate) fn shapes(config: &Config) -> Result<Weights, CheckpointError> {
+    config.validate(NAME)?;
+    Weights::from_source(config, &|name, rows, columns| {
+        let dtype = if is_small(name) { DType::F32 } else { DType::BF16 };
+        let failed = |error| CheckpointError::Io { path: Path::new(NAME).join(name), error, remedy: REMEDY };
+        let bytes = dtype.row_bytes(columns).and_then(|row| row.checked_mul(rows));
+        let map = bytes.ok_or_else(|| io::ErrorKind::OutOfMemory.into()).and_then(zeros).map_err(failed)?;
+        let map = map.make_read_only().map_err(failed)?;
+        let weight = Weight::new(Storage::new(NAME, map), 0, rows, columns, dtype);
+        Ok(weight.expect("the map was made for these rows and columns"))
+    })
+}
+
+/// The rows of one synthetic tensor, made one at a time; those of [`weights`], but for a PLE table that is not zero.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    columns: usize,
+    positive: bool,
+    seed: u64,
+}
+
+impl Rows {
+    /// Of the tensor with this canonical name.
+    pub(crate) fn new(name: &str, rows: usize, columns: usize, seed: u64) -> Self {
+        Self { columns, positive: rows == 1, seed: hash(name, seed) }
+    }
+
+    /// Writes row `row` in `dtype`, whose blocks its columns fill.
+    pub(crate) fn write(&self, dtype: DType, row: usize, out: &mut [u8]) {
+        let filling = Filling { dtype, columns: self.columns, positive: self.positive };
+        filling.fill_row(out, &mut Random::of_row(self.seed, row));
+    }
+}
+
 fn matrix(
     name: &str,
     rows: usize,
@@ -45,11 +85,7 @@ fn matrix(
     dtype: DType,
     seed: u64,
 ) -> Result<Weight, CheckpointError> {
-    let failed = |error| CheckpointError::Io {
-        path: Path::new(NAME).join(name),
-        error,
-        remedy: "choose a smaller shape or type, or free memory",
-    };
+    let failed = |error| CheckpointError::Io { path: Path::new(NAME).join(name), error, remedy: REMEDY };
     let row_bytes = dtype.row_bytes(columns).expect("the type was chosen for these columns");
     let bytes = row_bytes.checked_mul(rows).ok_or_else(|| failed(io::ErrorKind::OutOfMemory.into()))?;
     let mut map = zeros(bytes).map_err(failed)?;
@@ -88,8 +124,8 @@ fn fill(bytes: &mut [u8], row_bytes: usize, filling: Filling, seed: u64) {
         for (index, part) in bytes.chunks_mut(share * row_bytes).enumerate() {
             let mut work = move || {
                 for (row, out) in part.chunks_exact_mut(row_bytes).enumerate() {
-                    let row = (index * share + row) as u64;
-                    filling.fill_row(out, &mut Random(seed ^ row.wrapping_mul(0xD134_2543_DE82_EF95)));
+                    let row = index * share + row;
+                    filling.fill_row(out, &mut Random::of_row(seed, row));
                 }
             };
             if threads == 1 {
@@ -106,7 +142,7 @@ impl Filling {
         if self.positive {
             for value in row.as_chunks_mut().0 {
                 // 0.5 to 1.5
-                *value = ((random.next() >> 40) as f32 / (1 << 24) as f32 + 0.5).to_le_bytes();
+                *value = (random.0.next_unit() + 0.5).to_le_bytes();
             }
             return;
         }
@@ -149,16 +185,12 @@ const fn quads(word: u16) -> u64 {
     pairs(word as u32 | (word as u32) << 16)
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
+/// Values of one row.
+struct Random(SplitMix64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+    fn of_row(seed: u64, row: usize) -> Self {
+        Self(SplitMix64::new(seed ^ (row as u64).wrapping_mul(0xD134_2543_DE82_EF95)))
     }
 
     /// Random bits where `mask` is set, those of `fixed` elsewhere: floats of a fixed exponent.
@@ -166,9 +198,9 @@ impl Random {
         let fixed = fixed & !mask;
         let (words, rest) = out.as_chunks_mut::<8>();
         for word in words {
-            *word = ((self.next() & mask) | fixed).to_le_bytes();
+            *word = ((self.0.next_bits() & mask) | fixed).to_le_bytes();
         }
-        let last = ((self.next() & mask) | fixed).to_le_bytes();
+        let last = ((self.0.next_bits() & mask) | fixed).to_le_bytes();
         rest.copy_from_slice(&last[..rest.len()]);
     }
 
@@ -195,23 +227,14 @@ mod tests {
     use super::*;
     use crate::Slice;
 
-    /// Weights that no page of memory holds.
-    fn untouched(config: &Config) -> Weights {
-        let source = |_: &str, rows: usize, columns: usize| {
-            let map = zeros(rows * columns * 2).unwrap();
-            Ok(Weight::new(Storage::new(NAME, map), 0, rows, columns, DType::BF16).unwrap())
-        };
-        Weights::from_source(config, &source).unwrap()
-    }
-
     #[test]
     fn e2b_has_the_published_number_of_parameters() {
         // transformers counts the keys and values that sharing layers carry and never use.
         let e2b = Config::e2b();
         let unused = 10 * (2 * e2b.kv_width() * e2b.hidden + e2b.head_dim) as u64;
-        assert_eq!(untouched(&e2b).parameters() + unused, 4_456_156_768);
+        assert_eq!(shapes(&e2b).unwrap().parameters() + unused, 4_456_156_768);
         let e4b = Config::e4b();
-        let (config, sliced) = untouched(&e4b).slice(&e4b, &Slice::named("e2b").unwrap()).unwrap();
+        let (config, sliced) = shapes(&e4b).unwrap().slice(&e4b, &Slice::named("e2b").unwrap()).unwrap();
         assert_eq!(config, e2b);
         assert_eq!(sliced.parameters() + unused, 4_456_156_768);
     }

@@ -61,6 +61,8 @@ pub struct LayerWeights {
     pub q_norm: Weight,
     /// Absent in a layer that uses another layer's keys and values.
     pub kv: Option<KvWeights>,
+    /// What the file has all the same for such a layer: no part of the model, kept for whoever writes it on.
+    pub unused_kv: Option<KvWeights>,
     /// `[hidden, heads · head_dim]`.
     pub o: Weight,
     /// `[1, hidden]`, f32.
@@ -100,7 +102,13 @@ impl Weights {
     /// # Errors
     /// As [`Checkpoint::weights`].
     pub fn load(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
-        Self::from_source(checkpoint.config(), &|name, rows, columns| find(checkpoint, name, rows, columns))
+        let config = checkpoint.config();
+        let mut weights =
+            Self::from_source(config, &|name, rows, columns| find(checkpoint, name, rows, columns))?;
+        for (layer, weights) in weights.layers.iter_mut().enumerate() {
+            weights.unused_kv = unused_kv(checkpoint, layer);
+        }
+        Ok(weights)
     }
 
     /// Builds the weights of `config` from a source of `(name, rows, columns)`; small tensors are then held as f32.
@@ -205,6 +213,7 @@ impl LayerWeights {
             q: matrix(&tensors::Q, heads, d)?,
             q_norm: small(&tensors::Q_NORM, 1, config.head_dim)?,
             kv: config.owns_kv(layer).then(kv).transpose()?,
+            unused_kv: None,
             o: matrix(&tensors::O, d, heads)?,
             post_attention_norm: small(&tensors::POST_ATTENTION_NORM, 1, d)?,
             pre_ffn_norm: small(&tensors::PRE_FFN_NORM, 1, d)?,
@@ -276,6 +285,20 @@ fn find(checkpoint: &Checkpoint, name: &str, rows: usize, columns: usize) -> Res
     })
 }
 
+/// Keys and values of a layer that shares, where the file has all of them in the right shapes.
+fn unused_kv(checkpoint: &Checkpoint, layer: usize) -> Option<KvWeights> {
+    let config = checkpoint.config();
+    let find = |name: &Name, rows: usize, columns: usize| {
+        let weight = checkpoint.unused(&tensors::in_layer(layer, name))?;
+        ((weight.rows(), weight.columns()) == (rows, columns)).then(|| weight.clone())
+    };
+    Some(KvWeights {
+        k: find(&tensors::K, config.kv_width(), config.hidden)?,
+        k_norm: find(&tensors::K_NORM, 1, config.head_dim)?,
+        v: find(&tensors::V, config.kv_width(), config.hidden)?,
+    })
+}
+
 /// A small tensor as f32 values of its own, all finite.
 fn small(source: Source<'_>, name: &str, rows: usize, columns: usize) -> Result<Weight, CheckpointError> {
     let weight = source(name, rows, columns)?;
@@ -302,13 +325,18 @@ impl AsRef<[u8]> for F32Bytes {
 }
 
 fn check_finite(name: &str, weight: &Weight) -> Result<(), CheckpointError> {
-    for row in 0..weight.rows() {
-        if let Some(value) = not_finite(weight.dtype(), weight.row(row)) {
+    match first_not_finite(weight) {
+        Some((row, value)) => {
             let (file, tensor) = (weight.storage().name().to_owned(), name.to_owned());
-            return Err(CheckpointError::NotFinite { file, tensor, row, value });
+            Err(CheckpointError::NotFinite { file, tensor, row, value })
         }
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The first NaN or infinite value, or scale, and its row.
+pub(crate) fn first_not_finite(weight: &Weight) -> Option<(usize, f32)> {
+    (0..weight.rows()).find_map(|row| Some((row, not_finite(weight.dtype(), weight.row(row))?)))
 }
 
 /// The first NaN or infinite value, or scale, of a stored row.

@@ -5,10 +5,10 @@ mod checkpoint_support;
 use std::fs;
 
 use checkpoint_support::{
-    assert_same, error_of, load, storage, tiny, tiny_for, tiny_gguf, tiny_weights, values,
+    assert_same, error_of, gguf_bytes, load, storage, tiny, tiny_for, tiny_gguf, tiny_weights, values,
 };
 use gemma_hal::DType;
-use gemma_matformer::checkpoint::gguf::write::{GgufWriter, MetadataValue, write_model};
+use gemma_matformer::checkpoint::gguf::write::{GgufWriter, MetadataValue};
 use gemma_matformer::checkpoint::{GgufVocabulary, TokenizerSource};
 use gemma_matformer::{Checkpoint, Config, LayerKind, Slice, Weights, synthetic};
 use proptest::prelude::*;
@@ -73,8 +73,7 @@ fn a_model_returns_as_it_was_written() {
     for dtype in DType::ALL {
         let config = tiny_for(dtype);
         let weights = synthetic::weights(&config, DType::F32, 7).unwrap();
-        let mut bytes = Vec::new();
-        write_model(&mut bytes, &config, &weights, &|_| dtype, &[]).unwrap();
+        let bytes = gguf_bytes(&config, &weights, dtype, &[]);
         let checkpoint = open(&bytes).unwrap();
         assert_eq!(checkpoint.config(), &config, "{dtype}");
         let back = checkpoint.weights().unwrap();
@@ -98,8 +97,7 @@ fn a_model_returns_as_it_was_written() {
 fn matrices_whose_rows_end_inside_a_block_keep_their_type() {
     let config = Config { ple_width: 24, laurel_rank: 20, ..tiny() };
     let weights = synthetic::weights(&config, DType::BF16, 1).unwrap();
-    let mut bytes = Vec::new();
-    write_model(&mut bytes, &config, &weights, &|_| DType::Q8_0, &[]).unwrap();
+    let bytes = gguf_bytes(&config, &weights, DType::Q8_0, &[]);
     let checkpoint = open(&bytes).unwrap();
     assert_eq!(checkpoint.config(), &config);
     let back = checkpoint.weights().unwrap();
@@ -113,8 +111,7 @@ fn a_slice_is_written_as_a_model_of_its_own() {
     let slice = Slice { skip_layers: vec![2], ffn_widths: vec![32, 96, 64] };
     let (config, sliced) = parent.slice(&tiny(), &slice).unwrap();
     for dtype in [DType::BF16, DType::F32] {
-        let mut bytes = Vec::new();
-        write_model(&mut bytes, &config, &sliced, &|_| dtype, &[]).unwrap();
+        let bytes = gguf_bytes(&config, &sliced, dtype, &[]);
         let checkpoint = open(&bytes).unwrap();
         assert_eq!(checkpoint.config(), &config);
         let back: Weights = checkpoint.weights().unwrap();
@@ -209,9 +206,9 @@ fn as_llama_cpp_writes(layers: u32, further: &[(&str, MetadataValue)]) -> Vec<u8
     for (name, dimensions) in tensors {
         writer.tensor(name, dimensions, DType::BF16);
     }
-    let mut bytes = Vec::new();
-    let sizes = tensors.map(|(_, dimensions)| dimensions.iter().product::<u64>() as usize * 2);
-    writer.write(&mut bytes, &mut |index, out| out.write_all(&vec![0; sizes[index]])).unwrap();
+    let mut bytes = writer.header();
+    let end = writer.places().last().map_or(0, |(first, length)| (first + length) as usize);
+    bytes.resize(bytes.len() + end, 0);
     bytes
 }
 
@@ -272,9 +269,7 @@ fn files_of_other_content_are_refused() {
     let only = |key: &str, value: MetadataValue| {
         let mut writer = GgufWriter::default();
         writer.metadata(key, value);
-        let mut bytes = Vec::new();
-        writer.write(&mut bytes, &mut |_, _| Ok(())).unwrap();
-        bytes
+        writer.header()
     };
     let architecture =
         "but only Gemma 3n (gemma3n, gemma3n_text) can be run; use a Gemma 3n E2B or E4B model";
@@ -392,8 +387,7 @@ fn infinite_scales_are_found() {
     ] {
         let config = tiny_for(dtype);
         let weights = synthetic::weights(&config, dtype, 7).unwrap();
-        let mut bytes = Vec::new();
-        write_model(&mut bytes, &config, &weights, &|_| dtype, &[]).unwrap();
+        let mut bytes = gguf_bytes(&config, &weights, dtype, &[]);
         let checkpoint = open(&bytes).unwrap();
         let down = &checkpoint.weights().unwrap().layers[3].down;
         // A scale of the second block of row 5.

@@ -37,6 +37,7 @@ fn untouched(config: &Config, dtype: DType) -> Weights {
             k_norm: small(1, config.head_dim),
             v: matrix(config.kv_width(), d),
         }),
+        unused_kv: None,
         o: matrix(d, config.query_width()),
         post_attention_norm: small(1, d),
         pre_ffn_norm: small(1, d),

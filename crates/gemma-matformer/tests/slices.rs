@@ -4,10 +4,10 @@ mod checkpoint_support;
 
 use std::fs;
 
-use checkpoint_support::{tiny, tiny_weights, values};
+use checkpoint_support::{tiny, tiny_for, tiny_weights, values};
 use gemma_hal::{DType, Weight};
 use gemma_matformer::slice::PUBLISHED;
-use gemma_matformer::{Config, LayerKind, Slice};
+use gemma_matformer::{Config, LayerKind, Slice, synthetic};
 use tempfile::TempDir;
 
 const TABLE: &str = "name,# Layers,# Effective Params (B),MMLU PT accuracy,FFN Hidden Dims,Layers Skipped
@@ -208,8 +208,30 @@ fn a_width_that_cuts_a_block_is_refused() {
     let error = tiny_weights(DType::Q4_0).slice(&tiny(), &slice).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "ffn_widths: width 100 of parent layer 2 cuts a block of 32 q4_0 values; use a multiple of 32"
+        "ffn_widths: width 100 of parent layer 2 cuts a block of 32 q4_0 values of \
+         layers.2.mlp.down_proj.weight; use a multiple of 32"
     );
+}
+
+#[test]
+fn k_quants_are_cut_between_blocks_of_256() {
+    for dtype in [DType::Q6K, DType::Q5K, DType::Q4K] {
+        let config = tiny_for(dtype);
+        let parent = synthetic::weights(&config, dtype, 7).unwrap();
+        let slice = |width| Slice { skip_layers: vec![], ffn_widths: vec![256, 256, 256, width] };
+        let (_, sliced) = parent.slice(&config, &slice(512)).unwrap();
+        let (narrow, wide) = (values(&sliced.layers[3].down), values(&parent.layers[3].down));
+        for (narrow, wide) in narrow.chunks_exact(512).zip(wide.chunks_exact(768)) {
+            assert_eq!(narrow, &wide[..512], "{dtype}");
+        }
+        assert_eq!(
+            parent.slice(&config, &slice(288)).unwrap_err().to_string(),
+            format!(
+                "ffn_widths: width 288 of parent layer 3 cuts a block of 256 {dtype} values of \
+                 layers.3.mlp.down_proj.weight; use a multiple of 256"
+            )
+        );
+    }
 }
 
 #[test]

@@ -172,21 +172,33 @@ impl Engine {
         self.prepare(Phase::Decode).map(|_| ())
     }
 
+    /// Bytes of a session's cache, as the layout says; nothing is allocated.
+    pub fn cache_bytes(&self) -> u64 {
+        let layout = plan::cache_layout(&self.config, self.options.cache_dtype);
+        layout.bytes(self.options.context, self.options.chunk)
+    }
+
     /// A cache on the device in use.
     pub(crate) fn create_cache(&self) -> Result<Box<dyn Cache>, EngineError> {
         let layout = plan::cache_layout(&self.config, self.options.cache_dtype);
         Ok(self.devices[0].create_cache(&layout, self.options.context, self.options.chunk)?)
     }
 
-    /// Makes the next device the one in use.
-    pub(crate) fn fail_over(&mut self, error: DeviceError) -> Result<(), EngineError> {
-        if self.devices.len() == 1 {
-            return Err(EngineError::NoDevice(error));
+    /// Makes the next device that is not lost itself the one in use.
+    pub(crate) fn fail_over(&mut self, mut error: DeviceError) -> Result<(), EngineError> {
+        while self.devices.len() > 1 {
+            tracing::warn!(%error, next = %self.devices[1].info().id, "device lost, going on with the next");
+            self.forget_device_state();
+            self.devices.remove(0);
+            match self.prepare(Phase::Decode) {
+                Ok(_) => return Ok(()),
+                Err(EngineError::Device(next @ (DeviceError::Lost { .. } | DeviceError::Driver { .. }))) => {
+                    error = next;
+                }
+                Err(other) => return Err(other),
+            }
         }
-        tracing::warn!(%error, next = %self.devices[1].info().id, "device lost, going on with the next");
-        self.forget_device_state();
-        self.devices.remove(0);
-        self.prepare(Phase::Decode).map(|_| ())
+        Err(EngineError::NoDevice(error))
     }
 
     fn forget_device_state(&mut self) {

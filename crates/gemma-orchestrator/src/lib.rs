@@ -3,6 +3,7 @@
 //! All policy lives here: which plan runs on which device, in chunks of what size, what is reused, and what happens
 //! when a device is lost. No backend is named; the caller brings a list of [`gemma_hal::Device`]s.
 
+pub mod calibrate;
 mod engine;
 mod error;
 pub mod evaluate;
@@ -10,6 +11,7 @@ mod generate;
 mod model;
 mod session;
 pub mod stats;
+pub mod vocabulary;
 
 pub use engine::{DEFAULT_CHUNK, Engine, EngineOptions, Phase};
 pub use error::EngineError;

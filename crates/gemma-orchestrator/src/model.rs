@@ -5,9 +5,9 @@ use std::path::Path;
 use gemma_hal::Storage;
 use gemma_matformer::checkpoint::{GgufVocabulary, TokenizerSource};
 use gemma_matformer::{Checkpoint, Config, Slice, Weights};
-use gemma_text::{ChatTemplate, Tokenizer, TokenizerConfig, Vocabulary};
+use gemma_text::{ChatTemplate, Tokenizer, TokenizerConfig};
 
-use crate::EngineError;
+use crate::{EngineError, vocabulary};
 
 /// A model whose files have been opened. Weights stay where they are.
 pub struct Model {
@@ -87,46 +87,68 @@ impl Model {
         if let Some(json) = &gguf.huggingface_json {
             return Ok(Tokenizer::from_json(json.as_bytes(), &name)?);
         }
-        if gguf.model != "llama" {
-            return Err(EngineError::TokenizerKind { model: name, found: gguf.model.clone() });
-        }
-        let some = |list: &[_]| (!list.is_empty()).then(|| list.to_vec());
-        Ok(Tokenizer::from_vocabulary(Vocabulary {
-            name,
-            tokens: gguf.tokens.clone(),
-            scores: (!gguf.scores.is_empty()).then(|| gguf.scores.clone()),
-            merges: some(&gguf.merges),
-            token_types: gguf.token_types.clone(),
-            bos: gguf.bos,
-            eos: gguf.eos,
-            unk: gguf.unknown,
-            pad: gguf.padding,
-            add_bos: gguf.add_bos.unwrap_or(true),
-            add_space_prefix: gguf.add_space_prefix.unwrap_or(false),
-        })?)
+        Ok(Tokenizer::from_vocabulary(vocabulary::from_gguf(gguf, &name)?)?)
     }
 
     /// The model's chat template; Gemma's own where the files have none.
     ///
     /// # Errors
-    /// [`EngineError::Template`] where it is not sound, [`EngineError::Checkpoint`] where it cannot be read.
+    /// [`EngineError::Template`] where it is not sound, [`EngineError::Checkpoint`] where it cannot be read; as
+    /// [`Model::tokenizer`] where only that names the tokens that begin and end a text.
     pub fn chat_template(&self) -> Result<ChatTemplate, EngineError> {
         match self.checkpoint.tokenizer() {
-            Some(TokenizerSource::Files { template: Some(path), .. }) => {
-                let bytes = TokenizerSource::read(path)?;
-                let source = String::from_utf8_lossy(&bytes);
-                Ok(ChatTemplate::from_source(&source, "<bos>", "<eos>")?)
-            }
-            Some(TokenizerSource::Files { config: Some(path), .. }) => {
-                let bytes = TokenizerSource::read(path)?;
-                let config = TokenizerConfig::from_json(&bytes, &path.display().to_string())?;
-                Ok(ChatTemplate::from_config(&config)?)
+            Some(TokenizerSource::Files { template, config, .. }) => {
+                self.template_of_files(template.as_deref(), config.as_deref())
             }
             Some(TokenizerSource::Gguf(gguf)) => match &gguf.chat_template {
-                Some(source) => Ok(ChatTemplate::from_source(source, "<bos>", "<eos>")?),
+                Some(source) => {
+                    let (bos, eos) = self.gguf_text_ends(gguf)?;
+                    Ok(ChatTemplate::from_source(source, &bos, &eos)?)
+                }
                 None => Ok(ChatTemplate::gemma()),
             },
             _ => Ok(ChatTemplate::gemma()),
         }
     }
+
+    /// chat_template.jinja goes before the template in tokenizer_config.json.
+    fn template_of_files(
+        &self,
+        template: Option<&Path>,
+        config: Option<&Path>,
+    ) -> Result<ChatTemplate, EngineError> {
+        let mut config = match config {
+            Some(path) => {
+                TokenizerConfig::from_json(&TokenizerSource::read(path)?, &path.display().to_string())?
+            }
+            None => TokenizerConfig::default(),
+        };
+        if let Some(path) = template {
+            let source = String::from_utf8_lossy(&TokenizerSource::read(path)?).into_owned();
+            config.chat_templates = vec![("default".to_owned(), source)];
+        }
+        let named = config.bos_token.is_some() && config.eos_token.is_some();
+        if !named && !config.chat_templates.is_empty() {
+            let (bos, eos) = text_ends(&self.tokenizer()?);
+            config.bos_token.get_or_insert(bos);
+            config.eos_token.get_or_insert(eos);
+        }
+        Ok(ChatTemplate::from_config(&config)?)
+    }
+
+    /// As [`text_ends`], from the lists themselves where they are there: a tokenizer takes a while to build.
+    fn gguf_text_ends(&self, gguf: &GgufVocabulary) -> Result<(String, String), EngineError> {
+        if gguf.tokens.is_empty() {
+            return Ok(text_ends(&self.tokenizer()?));
+        }
+        let text =
+            |id: Option<u32>| id.and_then(|id| gguf.tokens.get(id as usize)).cloned().unwrap_or_default();
+        Ok((text(gguf.bos), text(gguf.eos)))
+    }
+}
+
+/// The texts of the tokens that begin and end a text, as chat templates write them; empty where there are none.
+fn text_ends(tokenizer: &Tokenizer) -> (String, String) {
+    let text = |id: Option<u32>| id.and_then(|id| tokenizer.piece(id)).unwrap_or_default().to_owned();
+    (text(tokenizer.bos_id()), text(tokenizer.eos_id()))
 }

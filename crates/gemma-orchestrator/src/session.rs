@@ -180,23 +180,26 @@ impl Session {
     /// Moves to the engine's device if it has changed since: an empty cache there, the tokens to be run again.
     fn follow(&mut self, engine: &mut Engine, deadline: &Deadline) -> Result<(), EngineError> {
         while self.generation != engine.generation() {
-            self.cache = engine.create_cache()?;
-            self.logits.clear();
             let generation = engine.generation();
-            if !self.tokens.is_empty() {
-                match engine.forward(self.cache.as_mut(), &self.tokens, deadline) {
-                    Ok(logits) => self.logits.extend_from_slice(logits),
-                    Err(EngineError::Device(
-                        error @ (DeviceError::Lost { .. } | DeviceError::Driver { .. }),
-                    )) => {
-                        engine.fail_over(error)?;
-                        continue;
-                    }
-                    // The session still belongs to the old device, so that the next call replays again.
-                    Err(error) => return Err(error),
+            match self.replay(engine, deadline) {
+                Ok(()) => self.generation = generation,
+                Err(EngineError::Device(error @ (DeviceError::Lost { .. } | DeviceError::Driver { .. }))) => {
+                    engine.fail_over(error)?;
                 }
+                // The session still belongs to the old device, so that the next call replays again.
+                Err(error) => return Err(error),
             }
-            self.generation = generation;
+        }
+        Ok(())
+    }
+
+    /// Runs the session's tokens in a new cache on the engine's device.
+    fn replay(&mut self, engine: &mut Engine, deadline: &Deadline) -> Result<(), EngineError> {
+        self.logits.clear();
+        self.cache = engine.create_cache()?;
+        if !self.tokens.is_empty() {
+            let logits = engine.forward(self.cache.as_mut(), &self.tokens, deadline)?;
+            self.logits.extend_from_slice(logits);
         }
         Ok(())
     }

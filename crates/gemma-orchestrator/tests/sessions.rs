@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gemma_cpu::simd::{Activations, Isa};
 use gemma_cpu::{CpuDevice, CpuOptions};
-use gemma_hal::fault::{Fault, FaultDevice};
+use gemma_hal::fault::{Fault, FaultDevice, Place};
 use gemma_hal::null::NullDevice;
 use gemma_hal::{DType, Deadline, Device, DeviceError};
 use gemma_matformer::{Config, LayerKind, synthetic};
@@ -147,6 +147,93 @@ fn a_lost_device_is_replaced_without_a_trace_in_the_text() {
     }
 }
 
+/// A device that fails to prepare plans or to make caches.
+fn faulty_at(place: Place, after: u64, error: DeviceError, forever: bool) -> Arc<dyn Device> {
+    Arc::new(FaultDevice::at(place, Box::new(cpu()), Fault { after, error, forever }))
+}
+
+fn no_memory() -> DeviceError {
+    let (device, what) = ("fault".to_owned(), "activations".to_owned());
+    DeviceError::OutOfMemory { device, what, wanted: 2, available: 1 }
+}
+
+fn is_out_of_memory<T>(result: Result<T, EngineError>) -> bool {
+    matches!(result, Err(EngineError::Device(error)) if error == no_memory())
+}
+
+#[test]
+fn a_plan_that_cannot_be_prepared_is_told_and_may_be_asked_for_again() {
+    let model = model();
+    let options = EngineOptions { context: 64, chunk: 8, cache_dtype: DType::F32 };
+    let devices = vec![faulty_at(Place::Prepare, 0, no_memory(), true)];
+    assert!(is_out_of_memory(Engine::new(model.config, model.weights, options, devices)));
+    let tokens = ids(30, 6);
+    // The plan of whole chunks, when none has run; that of the last chunk, when three have.
+    for (after, run) in [(1, 0), (2, 24)] {
+        let mut engine = engine_on(vec![faulty_at(Place::Prepare, after, no_memory(), false)], 64, 8);
+        let mut session = Session::new(&engine).unwrap();
+        assert!(is_out_of_memory(session.advance_to(&mut engine, &tokens, &Deadline::never())));
+        assert_eq!(session.tokens(), &tokens[..run], "after {after} plans");
+        session.advance_to(&mut engine, &tokens, &Deadline::never()).unwrap();
+        assert_eq!(session.logits(), fresh_logits(&tokens, 64, 8), "after {after} plans");
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_made_is_told_and_may_be_asked_for_again() {
+    let tokens = ids(30, 7);
+    let expected = fresh_logits(&tokens, 64, 8);
+    let mut engine = engine_on(vec![faulty_at(Place::CreateCache, 0, no_memory(), false)], 64, 8);
+    assert!(is_out_of_memory(Session::new(&engine)));
+    let mut session = Session::new(&engine).unwrap();
+    session.advance_to(&mut engine, &tokens, &Deadline::never()).unwrap();
+    assert_eq!(session.logits(), expected);
+
+    // The spare device has no room when the session first comes to it.
+    let spare = faulty_at(Place::CreateCache, 0, no_memory(), false);
+    let mut engine = engine_on(vec![faulty(300, lost(), true), spare], 64, 8);
+    let mut session = Session::new(&engine).unwrap();
+    assert!(is_out_of_memory(session.advance_to(&mut engine, &tokens, &Deadline::never())));
+    let kept = session.tokens().len();
+    assert!(kept > 0 && kept < 30 && tokens.starts_with(session.tokens()), "{kept}");
+    session.advance_to(&mut engine, &tokens, &Deadline::never()).unwrap();
+    assert_eq!(session.logits(), expected);
+}
+
+#[test]
+fn a_spare_device_that_is_lost_too_is_passed_over() {
+    let tokens = ids(30, 8);
+    let expected = fresh_logits(&tokens, 64, 8);
+    for place in [Place::Prepare, Place::CreateCache] {
+        let first = || vec![faulty(300, lost(), true), faulty_at(place, 0, lost(), true)];
+        let devices = first().into_iter().chain([Arc::new(cpu()) as Arc<dyn Device>]).collect();
+        let mut engine = engine_on(devices, 64, 8);
+        let mut session = Session::new(&engine).unwrap();
+        session.advance_to(&mut engine, &tokens, &Deadline::never()).unwrap();
+        assert_eq!(session.logits(), expected, "{place:?}");
+
+        let mut engine = engine_on(first(), 64, 8);
+        let mut session = Session::new(&engine).unwrap();
+        for _ in 0..2 {
+            let error = session.advance_to(&mut engine, &tokens, &Deadline::never()).unwrap_err();
+            assert!(matches!(&error, EngineError::NoDevice(last) if *last == lost()), "{place:?}: {error}");
+            assert!(tokens.starts_with(session.tokens()));
+        }
+    }
+}
+
+#[test]
+fn a_plan_lost_while_it_is_prepared_moves_the_session() {
+    let tokens = ids(30, 9);
+    for after in [1, 2] {
+        let devices = vec![faulty_at(Place::Prepare, after, lost(), true), Arc::new(cpu())];
+        let mut engine = engine_on(devices, 64, 8);
+        let mut session = Session::new(&engine).unwrap();
+        session.advance_to(&mut engine, &tokens, &Deadline::never()).unwrap();
+        assert_eq!(session.logits(), fresh_logits(&tokens, 64, 8), "after {after} plans");
+    }
+}
+
 #[test]
 fn without_another_device_a_loss_is_an_error() {
     let mut engine = engine_on(vec![faulty(5, lost(), true)], 64, 8);
@@ -187,6 +274,19 @@ fn a_cancelled_prompt_can_be_resumed() {
     assert!(matches!(error, EngineError::Device(DeviceError::Cancelled { .. })), "{error}");
     session.advance_to(&mut engine, &tokens, &Deadline::never()).unwrap();
     assert_eq!(session.logits(), fresh_logits(&tokens, 64, 8));
+}
+
+#[test]
+fn the_size_of_a_cache_is_known_before_it_is_made() {
+    for (context, chunk, dtype) in [(64, 8, DType::F32), (100, 30, DType::F16), (16, 100, DType::F16)] {
+        let (model, options) = (model(), EngineOptions { context, chunk, cache_dtype: dtype });
+        let devices: Vec<Arc<dyn Device>> = vec![Arc::new(cpu())];
+        let engine = Engine::new(model.config, model.weights, options, devices).unwrap();
+        let before = engine.memory().used;
+        let bytes = engine.cache_bytes();
+        assert_eq!(engine.memory().used, before);
+        assert_eq!(Session::new(&engine).unwrap().cache_bytes(), bytes, "{context}, {chunk}, {dtype}");
+    }
 }
 
 #[test]

@@ -157,6 +157,12 @@ pub enum TemplateError {
         /// Role or roles that could stand there.
         expected: &'static str,
     },
+    /// A conversation that is to go on ends with a user's message.
+    #[error("message {index} is a user's without an answer; a conversation that goes on ends with an answer")]
+    Unanswered {
+        /// Position of the message, from 0.
+        index: usize,
+    },
     /// The template leaves a message out, as those without a system turn do.
     #[error("the chat template drops message {index} ({role}); put its text into the first user message")]
     Dropped {

@@ -83,6 +83,25 @@ fn templates_that_look_into_messages_work_unless_a_special_token_is_there() {
     }
 }
 
+/// What stands for a message while a template is looked at has some length too.
+#[test]
+fn a_template_that_writes_lengths_drops_nothing_whatever_the_length() {
+    let tokenizer = tokenizer();
+    let lengths = template(&LOOP.replace("CONTENT", "m.content | length"));
+    for length in 0..12 {
+        let messages = [Message::user("abcdefghijkl"[..length].to_owned()), Message::assistant("abcd")];
+        let text = lengths.render_text(&messages, false).unwrap();
+        assert!(text.contains(&format!("user\n{length}<")), "{text}");
+        let ids = lengths.render_tokens(&tokenizer, &messages, false).unwrap();
+        assert_eq!(ids, tokenizer.encode(&text, SpecialTokens::Parse).unwrap(), "{length} characters");
+    }
+    // The length of one and nothing of the other.
+    let first = template("{{ messages[0].content | length }}");
+    let messages = [Message::user("abcd"), Message::assistant("abcd")];
+    let error = first.render_tokens(&tokenizer, &messages, false).unwrap_err();
+    assert_eq!(error, TemplateError::Dropped { index: 1, role: "assistant" });
+}
+
 #[test]
 fn special_tokens_made_out_of_content_are_refused() {
     let template = template(&LOOP.replace("CONTENT", "m.content | lower"));
@@ -270,6 +289,29 @@ fn generation_after_an_answer_is_an_error() {
     let messages = [Message::user("a"), Message::assistant("b")];
     let error = ChatTemplate::gemma().render_text(&messages, true).unwrap_err();
     assert!(matches!(error, TemplateError::RoleOrder { index: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_history_ends_with_an_answer() {
+    use Role::{Assistant, System, User};
+    let order = |index, found, expected| Err(TemplateError::RoleOrder { index, found, expected });
+    let cases: [(&[Role], Result<(), TemplateError>); 8] = [
+        (&[], Ok(())),
+        (&[System], Ok(())),
+        (&[User, Assistant], Ok(())),
+        (&[System, User, Assistant, User, Assistant], Ok(())),
+        (&[User], Err(TemplateError::Unanswered { index: 0 })),
+        (&[System, User, Assistant, User], Err(TemplateError::Unanswered { index: 3 })),
+        (&[Assistant], order(0, "assistant", "system or user")),
+        (&[User, Assistant, System], order(2, "system", "user")),
+    ];
+    for (roles, expected) in cases {
+        let messages: Vec<Message> =
+            roles.iter().map(|role| Message { role: *role, content: "x".to_owned() }).collect();
+        assert_eq!(gemma_text::template::check_history(&messages), expected, "{roles:?}");
+    }
+    let long = [Message::system("x".repeat(gemma_text::template::MAX_CONTENT_BYTES + 1))];
+    assert!(matches!(gemma_text::template::check_history(&long), Err(TemplateError::TooLarge { .. })));
 }
 
 #[test]

@@ -25,7 +25,7 @@ const LAYERS: [Layer; 8] = [
         &[],
         &["gemma-hal", "gemma-cpu", "gemma-matformer", "gemma-text", "gemma-orchestrator"],
     ),
-    ("xtask", &["gemma-hal", "gemma-matformer", "gemma-text", "gemma-cli"], &[]),
+    ("xtask", &["gemma-hal", "gemma-matformer", "gemma-text", "gemma-orchestrator", "gemma-cli"], &[]),
 ];
 
 /// What a manifest takes from the workspace.

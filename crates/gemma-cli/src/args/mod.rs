@@ -1,5 +1,7 @@
 //! What can be typed: verbs, flags, their help. Parsing only; [`crate::settings`] decides what holds in the end.
 
+mod environment;
+mod export;
 #[cfg(test)]
 mod reference;
 mod sampling;
@@ -7,8 +9,10 @@ mod setup;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub(crate) use export::{ConvertArgs, ExportArgs, QuantizeArgs};
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use setup::SetupArgs;
 
@@ -26,6 +30,19 @@ pub(crate) struct Cli {
     pub(crate) run: RunArgs,
 }
 
+impl Cli {
+    /// What the command line says; shows help or an error and ends the program where that is asked for or due.
+    pub(crate) fn from_command_line() -> Self {
+        let matches = environment::flags_only(Self::command()).try_get_matches();
+        match matches.and_then(|matches| Self::from_arg_matches(&matches)) {
+            Ok(cli) => cli,
+            // Help shows the variables too.
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => Self::parse(),
+            Err(error) => error.exit(),
+        }
+    }
+}
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -37,7 +54,7 @@ pub(crate) enum Verb {
     Info(InfoArgs),
     /// Show what this machine offers, what is missing and the command that mends it
     Doctor(DoctorArgs),
-    /// Measure prefill and decode speed against this machine's measured bandwidth
+    /// Measure prefill and decode speed against this machine's measured peaks
     Bench(BenchArgs),
     /// Logits and greedy continuations of given tokens, for scripts and for comparing engines
     Eval(EvalArgs),
@@ -45,6 +62,10 @@ pub(crate) enum Verb {
     Perplexity(PerplexityArgs),
     /// Read a model to the last byte and report what is wrong with it
     Validate(ValidateArgs),
+    /// Write a model as a GGUF file, all of it or a slice, with or without changing types
+    Convert(ConvertArgs),
+    /// Write a model with smaller types, all of it or a slice
+    Quantize(QuantizeArgs),
     /// Print the completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page
@@ -172,6 +193,26 @@ pub(crate) struct BenchArgs {
     /// Measured repetitions; one more is run first and thrown away
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub(crate) repeat: usize,
+
+    /// Take decode steps apart: time, bytes and rates of each kind of operation
+    #[arg(long)]
+    pub(crate) profile: bool,
+
+    /// Compare with a report that --json wrote; flags differences beyond noise only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) compare: Option<PathBuf>,
+
+    /// With --compare: exit with 1 when a phase is slower beyond noise
+    #[arg(long, requires = "compare")]
+    pub(crate) fail_on_regression: bool,
+
+    /// Write the results as one HTML page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// With --report: JSON file with other engines' figures, a list of {"name", "command", "results"}
+    #[arg(long, value_name = "FILE", requires = "report")]
+    pub(crate) peers: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) setup: SetupArgs,

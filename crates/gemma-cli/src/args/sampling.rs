@@ -1,7 +1,10 @@
 //! How tokens are chosen and when to stop: shared by `run` and `chat`.
 
+use anyhow::Result;
 use clap::Args;
 use serde::Deserialize;
+
+use super::environment::Environment;
 
 /// Each field may come from a flag, from the environment or from the configuration file, in this order.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -86,6 +89,27 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
+    /// These, and what the environment says where these say nothing.
+    pub(crate) fn or_environment(self) -> Result<Self> {
+        let variables = Environment::of::<Self>();
+        Ok(Self {
+            max_tokens: variables.or(self.max_tokens, "max_tokens")?,
+            temperature: variables.or(self.temperature, "temperature")?,
+            top_k: variables.or(self.top_k, "top_k")?,
+            top_p: variables.or(self.top_p, "top_p")?,
+            min_p: variables.or(self.min_p, "min_p")?,
+            typical_p: variables.or(self.typical_p, "typical_p")?,
+            repetition_penalty: variables.or(self.repetition_penalty, "repetition_penalty")?,
+            frequency_penalty: variables.or(self.frequency_penalty, "frequency_penalty")?,
+            presence_penalty: variables.or(self.presence_penalty, "presence_penalty")?,
+            penalty_window: variables.or(self.penalty_window, "penalty_window")?,
+            mirostat_tau: variables.or(self.mirostat_tau, "mirostat_tau")?,
+            mirostat_eta: variables.or(self.mirostat_eta, "mirostat_eta")?,
+            seed: variables.or(self.seed, "seed")?,
+            ..self
+        })
+    }
+
     /// These, and `lower`'s where these say nothing.
     pub(crate) fn or(self, lower: Self) -> Self {
         Self {

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 use serde::Deserialize;
+
+use super::environment::Environment;
 
 /// Each field may come from a flag, from the environment or from the configuration file, in this order.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -44,6 +47,31 @@ pub(crate) struct SetupArgs {
 }
 
 impl SetupArgs {
+    /// These, and what the environment says where these say nothing.
+    pub(crate) fn or_environment(self) -> Result<Self> {
+        let variables = Environment::of::<Self>();
+        let this = self.or_environment_of_model()?;
+        Ok(Self {
+            device: variables.or(this.device, "device")?,
+            threads: variables.or(this.threads, "threads")?,
+            context: variables.or(this.context, "context")?,
+            chunk: variables.or(this.chunk, "chunk")?,
+            cache_type: variables.or(this.cache_type, "cache_type")?,
+            memory: variables.or(this.memory, "memory")?,
+            ..this
+        })
+    }
+
+    /// The same for the model and its slice alone.
+    pub(crate) fn or_environment_of_model(self) -> Result<Self> {
+        let variables = Environment::of::<Self>();
+        Ok(Self {
+            model: variables.or(self.model, "model")?,
+            slice: variables.or(self.slice, "slice")?,
+            ..self
+        })
+    }
+
     /// These, and `lower`'s where these say nothing.
     pub(crate) fn or(self, lower: Self) -> Self {
         Self {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use gemma_orchestrator::{Engine, Finish, Model, Request, Session};
-use gemma_text::{ChatTemplate, Message, Role, Tokenizer};
+use gemma_text::template::check_history;
+use gemma_text::{ChatTemplate, Message, Role, TemplateError, Tokenizer};
 use serde::{Deserialize, Serialize};
 
 use super::run::{self, Printer};
@@ -175,7 +176,13 @@ impl Chat<'_> {
         std::fs::write(path, text + "\n").with_context(|| path.display().to_string())
     }
 
+    /// Goes on with the conversation in a file; one that is refused leaves ours as it was.
     fn load(&mut self, path: &Path) -> anyhow::Result<()> {
+        self.messages = self.read(path)?;
+        Ok(())
+    }
+
+    fn read(&self, path: &Path) -> anyhow::Result<Vec<Message>> {
         let name = path.display().to_string();
         let text = run::read_text(std::fs::File::open(path).with_context(|| name.clone())?, &name)?;
         let saved: Saved = serde_json::from_str(&text)
@@ -184,12 +191,22 @@ impl Chat<'_> {
             Some(role) => Ok(Message { role, content: saved.content }),
             None => Err(anyhow!("{name}: no role is called {:?}", saved.role)),
         };
-        self.messages = saved.messages.into_iter().map(message).collect::<Result<_, _>>()?;
+        let messages: Vec<Message> = saved.messages.into_iter().map(message).collect::<Result<_, _>>()?;
+        self.accept(&messages).with_context(|| name)?;
+        Ok(messages)
+    }
+
+    /// Whether the chat template takes these messages before a user's next one.
+    fn accept(&self, messages: &[Message]) -> Result<(), TemplateError> {
+        check_history(messages)?;
+        if messages.last().is_some_and(|message| message.role == Role::Assistant) {
+            self.template.render_text(messages, false)?;
+        }
         Ok(())
     }
 }
 
-/// The next line; none at the end of the input.
+/// The next line; none at the end of the input. A line and not all of the input, so [`crate::input`] is of no use.
 fn read_line(from: &mut impl BufRead) -> Result<Option<String>, Failure> {
     let mut line = String::new();
     match from.take(run::MAX_PROMPT_BYTES + 1).read_line(&mut line) {

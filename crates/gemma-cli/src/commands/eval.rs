@@ -1,7 +1,7 @@
 //! `gemma eval`: logits, losses and greedy continuations of given tokens, in a fixed form for scripts.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::args::EvalArgs;
 use crate::failure::Failure;
-use crate::{model, output, settings};
+use crate::{input, model, output, settings};
 
 /// Largest file of prompts.
 const MAX_PROMPTS_BYTES: u64 = 64 << 20;
@@ -85,11 +85,7 @@ pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
 fn read_prompts(path: &Path) -> anyhow::Result<Vec<Vec<u32>>> {
     let name = path.display().to_string();
     let file = std::fs::File::open(path).with_context(|| name.clone())?;
-    let mut bytes = Vec::new();
-    file.take(MAX_PROMPTS_BYTES + 1).read_to_end(&mut bytes).with_context(|| name.clone())?;
-    if bytes.len() as u64 > MAX_PROMPTS_BYTES {
-        bail!("{name}: longer than {MAX_PROMPTS_BYTES} bytes");
-    }
+    let bytes = input::read_bytes(file, &name, MAX_PROMPTS_BYTES)?;
     let prompts: Vec<Vec<u32>> = serde_json::from_slice(&bytes)
         .with_context(|| format!("{name}: not a list of lists of token ids"))?;
     match prompts.iter().position(Vec::is_empty) {

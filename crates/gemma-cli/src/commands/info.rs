@@ -6,7 +6,7 @@ use std::io::Write;
 use gemma_hal::{Cost, Plan, Weight};
 use gemma_matformer::LayerKind;
 use gemma_matformer::checkpoint::SkipReason;
-use gemma_orchestrator::{Engine, Model, Phase, Session};
+use gemma_orchestrator::{Engine, Model, Phase};
 use serde::Serialize;
 
 use crate::args::InfoArgs;
@@ -96,11 +96,11 @@ pub(crate) fn info(args: InfoArgs) -> Result<(), Failure> {
         phase(&engine.plan(Phase::Prefill)?, prefill, position),
         phase(&engine.plan(Phase::PrefillOnly)?, prefill, position),
     ];
-    let report = report(&model, &engine, phases.into())?;
+    let report = report(&model, &engine, phases.into());
     if args.json { output::print_json(&report) } else { Ok(print(&report)?) }
 }
 
-fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Result<Report, Failure> {
+fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Report {
     let config = &model.config;
     let slice = model.slice.clone();
     let mut weight_types = BTreeMap::new();
@@ -113,7 +113,7 @@ fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Result<Re
         *weight_types.entry(weight.dtype().name()).or_insert(0) += bytes;
         weight_bytes += bytes;
     });
-    Ok(Report {
+    Report {
         model: model.checkpoint().name().to_owned(),
         slice: SliceReport {
             skip_layers: slice.map(|slice| slice.skip_layers).unwrap_or_default(),
@@ -144,10 +144,10 @@ fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Result<Re
         weight_types,
         skipped: skipped(model),
         context: engine.options().context,
-        cache_bytes: Session::new(engine)?.cache_bytes(),
+        cache_bytes: engine.cache_bytes(),
         device: engine.device().id.clone(),
         phases,
-    })
+    }
 }
 
 /// The part of a PLE tensor's bytes that belongs to the slice's layers.

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::args::{ChatArgs, RunArgs};
 use crate::failure::Failure;
 use crate::settings::{self, Sampling};
-use crate::{model, output, signals};
+use crate::{input, model, output, signals};
 
 /// Tokens of an answer unless told otherwise.
 const DEFAULT_MAX_TOKENS: usize = 256;
@@ -83,16 +83,9 @@ fn read_prompt(args: &RunArgs) -> Result<String, Failure> {
     Ok(read_text(io::stdin().lock(), "standard input")?)
 }
 
-/// Reads text of bounded length.
+/// Reads a prompt, or another text as long as one.
 pub(crate) fn read_text(from: impl Read, name: &str) -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    from.take(MAX_PROMPT_BYTES + 1).read_to_end(&mut bytes).with_context(|| name.to_owned())?;
-    if bytes.len() as u64 > MAX_PROMPT_BYTES {
-        return Err(anyhow!("{name}: longer than {MAX_PROMPT_BYTES} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        anyhow!("{name}: not UTF-8 from byte {} on; save it as UTF-8", error.utf8_error().valid_up_to())
-    })
+    input::read_text(from, name, MAX_PROMPT_BYTES)
 }
 
 fn prompt_ids(

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use gemma_orchestrator::Model;
+use gemma_text::Tokenizer;
 use serde::Serialize;
 
 use crate::args::ValidateArgs;
@@ -23,7 +25,7 @@ struct Check {
 
 /// Runs the verb.
 pub(crate) fn validate(args: ValidateArgs) -> Result<(), Failure> {
-    let setup = settings::setup(args.setup)?;
+    let setup = settings::model(args.setup)?;
     let name = setup.model.as_ref().map_or_else(|| "built-in".to_owned(), |path| path.display().to_string());
     let mut checks = Vec::new();
     let mut check = |what, result: Result<(), String>| checks.push(Check { what, problem: result.err() });
@@ -33,7 +35,13 @@ pub(crate) fn validate(args: ValidateArgs) -> Result<(), Failure> {
         Ok(model) => {
             check("files, configuration, tensors", Ok(()));
             check("every value is finite", model.weights.check_finite().map_err(|error| error.to_string()));
-            check("tokenizer", model.tokenizer().map(|_| ()).map_err(|error| error.to_string()));
+            let unused = model.checkpoint().check_unused();
+            check("what the text model does not use", unused.map_err(|error| error.to_string()));
+            let tokenizer = model.tokenizer();
+            if let Ok(tokenizer) = &tokenizer {
+                check("every token has a row", every_token_has_a_row(tokenizer, &model));
+            }
+            check("tokenizer", tokenizer.map(|_| ()).map_err(|error| error.to_string()));
             check("chat template", model.chat_template().map(|_| ()).map_err(|error| error.to_string()));
             check("files unchanged", model.checkpoint().still_whole().map_err(|error| error.to_string()));
         }
@@ -48,4 +56,16 @@ pub(crate) fn validate(args: ValidateArgs) -> Result<(), Failure> {
         }
     }
     if report.valid { Ok(()) } else { Err(Failure::Invalid) }
+}
+
+/// Whether the embedding has a row for every token. It may have more, as Gemma 3n's has, for what is not text.
+fn every_token_has_a_row(tokenizer: &Tokenizer, model: &Model) -> Result<(), String> {
+    let (tokens, rows) = (tokenizer.vocab_size(), model.weights.embed.rows());
+    if tokens <= rows {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: the tokenizer has {tokens} tokens, but the embedding {rows} rows; use the tokenizer that belongs to these weights",
+        model.checkpoint().name()
+    ))
 }

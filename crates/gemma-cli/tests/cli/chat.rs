@@ -70,6 +70,29 @@ fn what_cannot_be_done_is_told() {
 }
 
 #[test]
+fn a_conversation_out_of_turn_is_refused_with_the_place() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("talk.json");
+    for (roles, message) in [
+        (&["user", "user"][..], "message 1 has the role user where assistant is due"),
+        (&["model", "user"], "message 0 has the role assistant where system or user is due"),
+        (&["user", "model", "system"], "message 2 has the role system where user is due"),
+        (&["system", "user", "model", "user"], "message 3 is a user's without an answer"),
+    ] {
+        let messages: Vec<_> =
+            roles.iter().map(|role| serde_json::json!({"role": role, "content": "x"})).collect();
+        std::fs::write(&file, serde_json::json!({ "messages": messages }).to_string()).unwrap();
+        for (arguments, input) in [
+            (SHARED.to_vec(), format!("/load {}\nnever answered\n", text(&file))),
+            ([&SHARED[..], &["--load", text(&file)]].concat(), "never answered\n".to_owned()),
+        ] {
+            let stderr = run_with_input(&arguments, input).fails(2);
+            assert!(stderr.contains("talk.json: ") && stderr.contains(message), "{roles:?}: {stderr}");
+        }
+    }
+}
+
+#[test]
 fn help_and_exit() {
     let done = run_with_input(&SHARED, "/help\n/exit\nnever answered\n");
     assert!(done.stderr.contains("/save FILE"), "{}", done.stderr);

@@ -83,6 +83,38 @@ fn a_file_that_was_cut_short() {
     }
 }
 
+/// A tokenizer of `tokens` tokens, which has nothing but special ones.
+fn tokenizer(tokens: usize) -> String {
+    let special: Vec<_> = (0..tokens)
+        .map(|id| serde_json::json!({ "id": id, "content": format!("<special_{id}>"), "special": true }))
+        .collect();
+    let spaces = serde_json::json!({ "type": "Replace", "pattern": { "String": "▁" }, "content": " " });
+    serde_json::json!({
+        "added_tokens": special,
+        "normalizer": { "type": "Replace", "pattern": { "String": " " }, "content": "▁" },
+        "decoder": { "type": "Sequence", "decoders": [spaces, { "type": "Fuse" }] },
+        "model": { "type": "BPE", "unk_token": "<special_0>", "vocab": { "<special_0>": 0 }, "merges": [] },
+    })
+    .to_string()
+}
+
+#[test]
+fn a_tokenizer_of_another_model() {
+    let folder = TempDir::new().unwrap();
+    copy("four-layers/config.json", folder.path());
+    copy("four-layers/model.safetensors", folder.path());
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(golden("four-layers/config.json")).unwrap()).unwrap();
+    let rows = config["vocab_size"].as_u64().unwrap() as usize;
+    for (tokens, valid) in [(rows - 1, true), (rows, true), (rows + 1, false)] {
+        fs::write(folder.path().join("tokenizer.json"), tokenizer(tokens)).unwrap();
+        let done = run(&["validate", "-m", text(folder.path())]);
+        assert_eq!(done.code, Some(i32::from(!valid)), "{tokens} tokens: {}{}", done.stdout, done.stderr);
+        let problem = format!("the tokenizer has {tokens} tokens, but the embedding {rows} rows");
+        assert_eq!(done.stdout.contains(&problem), !valid, "{tokens} tokens: {}", done.stdout);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_file_without_permission() {

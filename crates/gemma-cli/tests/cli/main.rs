@@ -4,6 +4,7 @@
 
 mod chat;
 mod eval;
+mod export;
 mod files;
 mod measure;
 mod run;

@@ -41,8 +41,18 @@ fn bench_has_the_fixed_form() {
         let rates = [positive(&rate["min"]), positive(&rate["median"]), positive(&rate["max"])];
         assert!(rates.is_sorted(), "{rates:?}");
         let fraction = positive(&result["gb_per_s"]) / positive(&report["measured_gb_per_s"]);
-        assert!((fraction / positive(&result["roofline_fraction"]) - 1.0).abs() < 1e-9, "{result}");
+        assert!((fraction / positive(&result["bandwidth_fraction"]) - 1.0).abs() < 1e-9, "{result}");
+        let bound = if result["bound"] == "memory" { "bandwidth_fraction" } else { "arithmetic_fraction" };
+        assert_eq!(positive(&result["roofline_fraction"]), positive(&result[bound]), "{result}");
+        positive(&result["gflop_per_s"]);
+        assert_eq!(result["seconds"].as_array().unwrap().len(), 2, "every repetition: {result}");
     }
+    for peak in ["read_gb_per_s", "f32_gflop_per_s", "f32_one_thread_gflop_per_s", "int8_gop_per_s"] {
+        positive(&report["peaks"][peak]);
+    }
+    assert_eq!(report["repeat"], 2);
+    assert!(report["first_token_s"].is_null(), "of files only: {report}");
+    assert!(report["command"].as_str().unwrap().contains("bench --shape nano --type q4_0 --prefill 4,9"));
     assert!(report["device"].as_str().unwrap().starts_with("cpu"), "{report}");
     positive(&report["load_s"]);
     positive(&report["peak_rss_bytes"]);
@@ -59,6 +69,70 @@ fn bench_of_a_file_says_its_types() {
         assert!(report["type"].as_str().unwrap().split('+').any(|part| part == name), "{name}: {report}");
     }
     assert_eq!(report["results"].as_array().unwrap().len(), 1, "no decode of 0 tokens: {report}");
+    assert!(positive(&report["first_token_s"]) > positive(&report["load_s"]), "{report}");
+}
+
+#[test]
+fn bench_takes_a_decode_step_apart() {
+    let quick = ["bench", "--prefill", "0", "--decode", "3", "--repeat", "1", "-t", "1", "--profile"];
+    let report = run(&[&quick[..], &["--json"]].concat()).json();
+    let profile = &report["profile"];
+    assert_eq!((profile["steps"].as_u64(), profile["depth"].as_u64()), (Some(3), Some(0)));
+    let operations = profile["operations"].as_array().unwrap();
+    for what in ["time_fraction", "bytes_fraction"] {
+        let sum: f64 = operations.iter().map(|operation| operation[what].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{what}: {sum}");
+    }
+    let times: Vec<_> = operations.iter().map(|operation| operation["ms"].as_f64().unwrap()).collect();
+    assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
+    let names: Vec<_> = operations.iter().map(|operation| operation["operation"].as_str().unwrap()).collect();
+    for name in ["feed_forward sparse", "feed_forward", "attention sliding", "attention full", "unembed"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    let text = run(&quick).ok();
+    assert!(text.contains("a decode step at depth 0, median of 3"), "{text}");
+    let none = run(&["bench", "--decode", "0", "--profile"]).fails(2);
+    assert!(none.contains("--decode says none"), "{none}");
+}
+
+#[test]
+fn bench_compares_reports_and_fails_only_when_told_to() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (old, page, peers) = (file("old.json"), file("page.html"), file("peers.json"));
+    let quick = ["bench", "--prefill", "0", "--decode", "2", "--repeat", "4", "-t", "1"];
+    let with = |more: &[&str]| run(&[&quick[..], more].concat());
+    let mut report = with(&["--json"]).json();
+    let rate = &mut report["results"][0]["tokens_per_s"];
+    for what in ["min", "median", "max"] {
+        rate[what] = (rate[what].as_f64().unwrap() * 1e6).into();
+    }
+    fs::write(&old, report.to_string()).unwrap();
+    fs::write(&peers, serde_json::json!([{ "name": "a <peer>", "results": report["results"] }]).to_string())
+        .unwrap();
+
+    let text = with(&["--compare", &old, "--report", &page, "--peers", &peers]).ok();
+    assert!(text.contains("SLOWER") && text.contains("ranges from min to max"), "{text}");
+    let page = fs::read_to_string(&page).unwrap();
+    assert!(page.contains("a &lt;peer&gt;") && page.contains("SLOWER"), "{page}");
+
+    let failed = with(&["--compare", &old, "--fail-on-regression", "--json"]);
+    assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+    let compared: Value = serde_json::from_str(&failed.stdout).unwrap();
+    assert_eq!(compared["comparison"]["phases"][0]["verdict"], "slower");
+}
+
+#[test]
+fn bench_refuses_files_before_it_measures() {
+    for (arguments, part) in [
+        (&["bench", "--compare", "/nowhere/old.json"][..], "/nowhere/old.json"),
+        (&["bench", "--report", "/nowhere/page.html"], "/nowhere/page.html"),
+        (&["bench", "--fail-on-regression"], "--compare"),
+        (&["bench", "--peers", "x"], "--report"),
+    ] {
+        let message = run(arguments).fails(2);
+        assert!(message.contains(part), "{message}");
+    }
 }
 
 #[test]
@@ -76,6 +150,13 @@ fn info_adds_up() {
     }
     let types = report["weight_types"].as_object().unwrap().values().map(|bytes| bytes.as_u64().unwrap());
     assert_eq!(types.sum::<u64>(), report["weight_bytes"].as_u64().unwrap());
+}
+
+/// Nobody asked to run anything.
+#[test]
+fn info_tells_the_size_of_a_cache_that_does_not_fit() {
+    let report = run(&["info", "--json", "--memory", "1"]).json();
+    assert!(report["cache_bytes"].as_u64().unwrap() > 1 << 20, "{report}");
 }
 
 #[test]

@@ -41,6 +41,50 @@ fn file_below_environment_below_flags() {
 }
 
 #[test]
+fn a_wrong_variable_fails_only_what_uses_it() {
+    let none = Path::new("/nowhere");
+    let threads = [("GEMMA_THREADS", "abc")];
+    let story = ["run", "-n", "1", "hi"];
+    for arguments in [
+        &["man"][..],
+        &["completions", "bash"],
+        &["validate"],
+        &["doctor", "-t", "1"],
+        &["run", "--help"],
+        &[&story[..], &["-t", "1"]].concat(),
+    ] {
+        let done = with(none, &threads, arguments);
+        assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);
+    }
+    for (variables, arguments, message) in [
+        (threads, &story[..], "gemma: GEMMA_THREADS=abc: invalid digit found in string\n"),
+        (threads, &["hi"], "gemma: GEMMA_THREADS=abc: invalid digit found in string\n"),
+        (threads, &["info"], "gemma: GEMMA_THREADS=abc: invalid digit found in string\n"),
+        (threads, &["bench"], "gemma: GEMMA_THREADS=abc: invalid digit found in string\n"),
+        ([("GEMMA_MEMORY", "-1")], &story, "gemma: GEMMA_MEMORY=-1: invalid digit found in string\n"),
+        ([("GEMMA_TOP_P", "half")], &story, "gemma: GEMMA_TOP_P=half: invalid float literal\n"),
+    ] {
+        assert_eq!(with(none, &variables, arguments).fails(2), message, "{variables:?} {arguments:?}");
+    }
+}
+
+#[test]
+fn every_variable_of_the_help_is_read() {
+    let help = run(&["run", "--help"]).ok();
+    // The help is broken into lines anywhere.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let variables: Vec<&str> =
+        help.split("[env: ").skip(1).map(|rest| rest.split('=').next().unwrap()).collect();
+    assert!(variables.len() > 20, "{variables:?}");
+    for variable in variables {
+        // No file, no number, no name of anything.
+        let done = with(Path::new("/nowhere"), &[(variable, "/no/such")], &["run", "hi"]);
+        let stderr = done.fails(if variable == "GEMMA_DEVICE" { 3 } else { 2 });
+        assert!(stderr.contains("/no/such"), "{variable}: {stderr}");
+    }
+}
+
+#[test]
 fn the_model_can_come_from_each_of_them() {
     let (four, ten) = (golden("four-layers"), golden("ten-layers"));
     let config = config(&format!("[model]\nmodel = {:?}\ncontext = 64\n", text(&four)));

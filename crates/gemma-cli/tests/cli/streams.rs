@@ -35,7 +35,7 @@ fn exit_code_of_usage_and_run_time_errors_is_2() {
         (&["run", "--stop", "", "hi"], "stop string 0 is empty"),
         (&["chat", "--logprobs", "1"], "--logprobs: a chat shows text"),
         (&["bench", "--repeat", "0"], "--repeat 0: measure at least once"),
-        (&["bench", "--type", "q5_k"], "--type q5_k: choose f32, f16, bf16, q8_0 or q4_0"),
+        (&["bench", "--type", "q9_k"], "--type q5_k: choose f32, f16, bf16, q8_0 or q4_0"),
         (
             &["bench", "--prefill", "8", "--decode", "0", "-c", "4"],
             "--context 4: these lengths need 8 positions",
@@ -70,7 +70,7 @@ fn exit_code_of_a_failed_validation_is_1_and_of_a_passed_one_0() {
     assert_eq!(problems[0]["what"], "tokenizer");
 
     let passed = run(&["validate"]).ok();
-    assert_eq!(passed.lines().count(), 5, "{passed}");
+    assert_eq!(passed.lines().count(), 7, "{passed}");
     assert!(passed.lines().all(|line| line.ends_with(": ok")), "{passed}");
 }
 
@@ -184,7 +184,7 @@ fn ctrl_c_ends_a_program_that_waits_for_input() {
 }
 
 #[cfg(unix)]
-fn interrupt(child: &Child) {
+pub(super) fn interrupt(child: &Child) {
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
 }

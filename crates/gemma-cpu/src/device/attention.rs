@@ -1,9 +1,28 @@
 //! Attention over the cache, and what follows it.
 
-use gemma_hal::Op;
+use gemma_hal::op::Heads;
+use gemma_hal::{Op, Plan};
 
 use super::Run;
 use crate::simd;
+
+/// The different heads of `plan`'s attention.
+pub(super) fn heads(plan: &Plan) -> Vec<Heads> {
+    let mut all = Vec::new();
+    for step in plan.steps() {
+        if let Op::Attention { heads, .. } = &step.op
+            && !all.contains(heads)
+        {
+            all.push(*heads);
+        }
+    }
+    all
+}
+
+/// Scratch values that attention with these heads needs in runs of at most `rows` rows.
+pub(super) fn scratch_len(heads: &[Heads], rows: usize) -> usize {
+    heads.iter().map(|heads| simd::attention_scratch(*heads, rows)).max().unwrap_or(0)
+}
 
 impl Run<'_> {
     pub(super) fn attention(&mut self, op: &Op) {
@@ -12,7 +31,7 @@ impl Run<'_> {
         let width = heads.query_width();
         let [q, out] = self.memory.get([(*query, rows * width), (*output, rows * width)]);
         let layer = self.cache.layer(*cache_layer);
-        simd::attention(self.isa, self.pool, *heads, layer, q, position, out);
+        simd::attention(self.isa, self.pool, *heads, layer, q, position, out, self.scratch);
     }
 
     pub(super) fn attention_residual(&mut self, op: &Op) {

@@ -76,7 +76,7 @@ impl Run<'_> {
         let table = self.plan.weight(*table);
         let [x, out] = self.memory.get([(*input, rows * table.columns()), (*output, rows * table.rows())]);
         simd::linear(self.kernels, self.pool, table, x, rows, out);
-        let (isa, softcap) = (self.isa, *softcap);
+        let (isa, Some(softcap)) = (self.isa, *softcap) else { return };
         // Pieces begin on whole vectors of their own row, so that a row comes out the same alone and among others.
         let piece = if rows == 1 { 4096 } else { table.rows() };
         self.pool.for_chunks_mut(out, piece, |_, logits| simd::soft_cap(isa, logits, softcap));

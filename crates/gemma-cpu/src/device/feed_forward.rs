@@ -3,6 +3,7 @@
 use gemma_hal::{BufferId, Op};
 
 use super::Run;
+use super::sparse::{Layer, Row};
 use crate::simd::{self, Output};
 
 /// Products that may share an input: query, key, value and LAuReL.
@@ -49,13 +50,25 @@ impl Run<'_> {
         let Op::FeedForward { input, gate, up, down, cutoff, gated, hidden, output } = op else { return };
         let (rows, _) = self.rows(op);
         let (isa, width, inner) = (self.isa, self.plan.buffer(*input).width, self.plan.buffer(*hidden).width);
-        let (gate, up, down) = (self.plan.weight(*gate), self.plan.weight(*up), self.plan.weight(*down));
+        let (gate, up, down_id) = (self.plan.weight(*gate), self.plan.weight(*up), *down);
+        let down = self.plan.weight(down_id);
         let [x, g, h, out] = self.memory.get([
             (*input, rows * width),
             (*gated, rows * inner),
             (*hidden, rows * inner),
             (*output, rows * width),
         ]);
+        if let (Some(z), Some(sparse)) = (cutoff, self.sparse.as_mut()) {
+            simd::linear_many(self.kernels, self.pool, &mut [Output::new(gate, g)], x, rows);
+            let layer = Layer { up, down, down_index: down_id.index() };
+            for (row, output) in out.chunks_exact_mut(width).enumerate() {
+                let (inputs, units) = (row * width..(row + 1) * width, row * inner..(row + 1) * inner);
+                let (gated, hidden) = (&mut g[units.clone()], &mut h[units]);
+                simd::gaussian_cut(isa, gated, *z);
+                sparse.row(self.kernels, self.pool, &layer, Row { x: &x[inputs], gated, hidden, output });
+            }
+            return;
+        }
         simd::linear_many(self.kernels, self.pool, &mut [Output::new(gate, g), Output::new(up, h)], x, rows);
         if let Some(z) = cutoff {
             self.pool.for_chunks_mut(g, inner, |_, gate| simd::gaussian_cut(isa, gate, *z));

@@ -8,7 +8,9 @@ mod attention;
 mod embed;
 mod feed_forward;
 mod memory;
+mod norm;
 mod rotary;
+mod sparse;
 mod streams;
 
 use std::sync::Arc;
@@ -18,10 +20,12 @@ use gemma_hal::{
     MemoryUse, Op, Plan, Reservation, Step, WeightId,
 };
 
-use crate::pool::{self, Pool};
+use crate::pool::{self, Pool, PoolOptions};
 use crate::simd::{self, Activations, Isa, Kernels};
 use memory::Memory;
 use rotary::RotaryTables;
+use sparse::{Copies, Sparse};
+pub use sparse::{SparseCounters, SparseStatistics};
 
 /// Name in errors and of `--device`.
 const NAME: &str = "cpu";
@@ -35,7 +39,7 @@ pub struct CpuOptions {
     pub isa: Isa,
     /// How activations enter products with weights in block formats.
     pub activations: Activations,
-    /// Most bytes of arenas and caches; mapped weights do not count.
+    /// Most bytes of arenas, caches and turned copies; mapped weights do not count. Copies fill half of it at most.
     pub memory: u64,
 }
 
@@ -69,15 +73,17 @@ pub struct CpuDevice {
     budget: Budget,
     pool: Arc<Pool>,
     kernels: Kernels,
+    copies: Copies,
+    counters: Arc<SparseCounters>,
 }
 
 impl CpuDevice {
-    /// Starts the threads.
+    /// Starts the threads, placed as [`PoolOptions::for_machine`] says.
     ///
     /// # Errors
     /// [`pool::PoolError`] for a number of threads that cannot be.
     pub fn new(options: CpuOptions) -> Result<Self, pool::PoolError> {
-        let pool = Arc::new(Pool::new(options.threads)?);
+        let pool = Arc::new(Pool::with_options(PoolOptions::for_machine(options.threads)?)?);
         let info = DeviceInfo {
             id: NAME.to_owned(),
             name: processor_name(),
@@ -85,8 +91,14 @@ impl CpuDevice {
             features: vec![options.isa.name().to_owned(), options.activations.name().to_owned()],
             units: options.threads,
         };
-        let kernels = Kernels { isa: options.isa, activations: options.activations };
-        Ok(Self { info, budget: Budget::new(NAME, options.memory), pool, kernels })
+        Ok(Self {
+            info,
+            budget: Budget::new(NAME, options.memory),
+            pool,
+            kernels: Kernels { isa: options.isa, activations: options.activations },
+            copies: Copies::default(),
+            counters: Arc::default(),
+        })
     }
 
     /// The threads, for measurements of the machine.
@@ -97,6 +109,11 @@ impl CpuDevice {
     /// The instruction set of the kernels.
     pub fn isa(&self) -> Isa {
         self.kernels.isa
+    }
+
+    /// What the layers with a cutoff compute; keeps counting after the device has been handed on.
+    pub fn sparse_counters(&self) -> Arc<SparseCounters> {
+        Arc::clone(&self.counters)
     }
 }
 
@@ -133,22 +150,24 @@ impl Device for CpuDevice {
 
     fn prepare(&self, plan: Arc<Plan>) -> Result<Box<dyn Executable>, DeviceError> {
         self.supports(&plan)?;
-        let rotary = RotaryTables::of(&plan);
-        let scratch = streams::scratch_len(&plan);
-        let bytes = plan.arena().bytes() + (rotary.len() + scratch) as u64 * 4;
+        let heads = attention::heads(&plan);
+        let scratch = streams::scratch_len(&plan).max(attention::scratch_len(&heads, plan.max_tokens()));
+        let kept = kept_as_vectors(&plan);
+        let vectors = kept.iter().zip(plan.weights()).filter(|(kept, _)| **kept);
+        let vectors: u64 = vectors.map(|(_, named)| named.weight.values()).sum();
+        let values = (rotary::table_values(&plan) + scratch) as u64 + vectors;
+        // Before anything is made: what does not fit must not be asked of the system.
+        let bytes = plan.arena().bytes().saturating_add(values.saturating_mul(4));
+        let bytes = bytes.saturating_add(Sparse::list_bytes(&plan));
         let reservation = self.budget.reserve("activations", bytes)?;
-        let head_dim = plan.steps().iter().filter_map(|step| match &step.op {
-            Op::Attention { heads, .. } => Some(heads.dim),
-            _ => None,
-        });
         // Tables are matrices too, one of them the head's.
         let columns = plan.weights().iter().map(|named| named.weight.columns()).max().unwrap_or(0);
-        let head_dim = head_dim.max().unwrap_or(0);
-        simd::reserve_scratch(self.kernels, &self.pool, head_dim, plan.max_tokens(), columns);
+        simd::reserve_scratch(self.kernels, &self.pool, &heads, plan.max_tokens(), columns);
         Ok(Box::new(CpuExecutable {
             memory: Memory::of(&plan),
-            vectors: decode_vectors(&plan),
-            rotary,
+            sparse: Sparse::of(&plan, &self.copies, &self.pool, &self.budget, &self.counters),
+            vectors: decode_vectors(&plan, &kept),
+            rotary: RotaryTables::of(&plan),
             scratch: vec![0.0; scratch],
             pool: Arc::clone(&self.pool),
             kernels: self.kernels,
@@ -180,6 +199,8 @@ struct CpuExecutable {
     /// By weight: the values of norms and AltUp coefficients; empty for matrices that are read in place.
     vectors: Vec<Vec<f32>>,
     rotary: RotaryTables,
+    /// For layers with a cutoff, in plans of a few tokens.
+    sparse: Option<Sparse>,
     scratch: Vec<f32>,
     /// Tokens of the last run.
     tokens: usize,
@@ -196,6 +217,7 @@ struct Run<'a> {
     memory: &'a mut Memory,
     vectors: &'a [Vec<f32>],
     rotary: &'a RotaryTables,
+    sparse: Option<&'a mut Sparse>,
     scratch: &'a mut [f32],
     cache: &'a mut HostCache,
     tokens: &'a [u32],
@@ -203,13 +225,17 @@ struct Run<'a> {
     start: usize,
 }
 
-/// Norms, routers and AltUp coefficients as f32, by weight; nothing for the matrices that are read in place.
-fn decode_vectors(plan: &Plan) -> Vec<Vec<f32>> {
+/// Which weights a run reads as f32 values: norms, routers and AltUp coefficients; matrices are read in place.
+fn kept_as_vectors(plan: &Plan) -> Vec<bool> {
     let mut small = vec![false; plan.weights().len()];
     for step in plan.steps() {
         let mut mark = |id: WeightId| small[id.index()] = true;
         match &step.op {
-            Op::AltUpPredict { .. } | Op::AltUpCorrect { .. } | Op::AttentionResidual { .. } => {
+            Op::AltUpPredict { .. }
+            | Op::AltUpCorrect { .. }
+            | Op::AttentionResidual { .. }
+            | Op::RmsNorm { .. }
+            | Op::AddNorm { .. } => {
                 step.op.weights(&mut mark);
             }
             Op::Rotary { query, key_value, .. } => {
@@ -224,15 +250,20 @@ fn decode_vectors(plan: &Plan) -> Vec<Vec<f32>> {
             _ => {}
         }
     }
-    let decode = |(named, small): (&gemma_hal::NamedWeight, bool)| {
+    small
+}
+
+/// The kept weights as f32, by weight; nothing for the others.
+fn decode_vectors(plan: &Plan, kept: &[bool]) -> Vec<Vec<f32>> {
+    let decode = |(named, kept): (&gemma_hal::NamedWeight, &bool)| {
         let weight = &named.weight;
-        let mut values = vec![0.0; if small { weight.rows() * weight.columns() } else { 0 }];
+        let mut values = vec![0.0; if *kept { weight.rows() * weight.columns() } else { 0 }];
         for (row, out) in values.chunks_exact_mut(weight.columns().max(1)).enumerate() {
             gemma_hal::block::dequantise_row(weight.dtype(), weight.row(row), out);
         }
         values
     };
-    plan.weights().iter().zip(small).map(decode).collect()
+    plan.weights().iter().zip(kept).map(decode).collect()
 }
 
 impl Executable for CpuExecutable {
@@ -260,6 +291,7 @@ impl Executable for CpuExecutable {
                 memory: &mut self.memory,
                 vectors: &self.vectors,
                 rotary: &self.rotary,
+                sparse: self.sparse.as_mut(),
                 scratch: &mut self.scratch,
                 cache,
                 tokens: call.tokens,
@@ -294,6 +326,8 @@ impl<'a> Run<'a> {
             Op::AltUpPredict { .. } => self.altup_predict(&step.op),
             Op::AltUpCorrect { .. } => self.altup_correct(&step.op),
             Op::AltUpMerge { .. } => self.altup_merge(&step.op),
+            Op::RmsNorm { .. } => self.rms_norm(&step.op),
+            Op::AddNorm { .. } => self.add_norm(&step.op),
             Op::Linear { .. } => self.linear(&step.op),
             Op::Rotary { .. } => self.rotary(&step.op),
             Op::Attention { .. } => self.attention(&step.op),

@@ -6,44 +6,62 @@ use gemma_hal::{Op, Plan};
 use super::Run;
 use crate::simd;
 
+/// What angles depend on besides the position.
+#[derive(Clone, Copy, PartialEq)]
+struct Base {
+    theta: f32,
+    stretch: f32,
+    dim: usize,
+}
+
 /// Cosines and sines of a run's positions, for each base that the plan uses.
 pub(super) struct RotaryTables {
     tables: Vec<Table>,
 }
 
 struct Table {
-    theta: f32,
-    dim: usize,
+    base: Base,
     frequencies: Vec<f32>,
     /// `[max_tokens, dim]`: for each token `dim / 2` cosines, then as many sines.
     values: Vec<f32>,
 }
 
-impl RotaryTables {
-    pub(super) fn of(plan: &Plan) -> Self {
-        let mut tables: Vec<Table> = Vec::new();
-        for step in plan.steps() {
-            let Op::Rotary { heads, theta, .. } = &step.op else { continue };
-            let dim = heads.dim;
-            if !tables.iter().any(|table| table.theta == *theta && table.dim == dim) {
-                let frequencies = (0..dim / 2).map(|i| op::rotary_frequency(*theta, i, dim)).collect();
-                let values = vec![0.0; plan.max_tokens() * dim];
-                tables.push(Table { theta: *theta, dim, frequencies, values });
+/// Values in all tables of `plan`, known before any is made.
+pub(super) fn table_values(plan: &Plan) -> usize {
+    bases(plan).into_iter().map(|base| plan.max_tokens() * base.dim + base.dim / 2).sum()
+}
+
+/// Each base that the plan uses, once.
+fn bases(plan: &Plan) -> Vec<Base> {
+    let mut bases = Vec::new();
+    for step in plan.steps() {
+        if let Op::Rotary { heads, theta, stretch, .. } = &step.op {
+            let base = Base { theta: *theta, stretch: *stretch, dim: heads.dim };
+            if !bases.contains(&base) {
+                bases.push(base);
             }
         }
-        Self { tables }
     }
+    bases
+}
 
-    /// Values in all tables.
-    pub(super) fn len(&self) -> usize {
-        self.tables.iter().map(|table| table.values.len() + table.frequencies.len()).sum()
+impl RotaryTables {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let table = |base: Base| Table {
+            base,
+            frequencies: (0..base.dim / 2)
+                .map(|i| op::rotary_frequency(base.theta, i, base.dim) / base.stretch)
+                .collect(),
+            values: vec![0.0; plan.max_tokens() * base.dim],
+        };
+        Self { tables: bases(plan).into_iter().map(table).collect() }
     }
 
     /// Computes the angles of `count` positions from `start` on, as products in f32 like transformers.
     pub(super) fn fill(&mut self, start: usize, count: usize) {
         for table in &mut self.tables {
-            for (row, values) in table.values.chunks_exact_mut(table.dim).take(count).enumerate() {
-                let (cosines, sines) = values.split_at_mut(table.dim / 2);
+            for (row, values) in table.values.chunks_exact_mut(table.base.dim).take(count).enumerate() {
+                let (cosines, sines) = values.split_at_mut(table.base.dim / 2);
                 for ((cos, sin), frequency) in cosines.iter_mut().zip(sines).zip(&table.frequencies) {
                     (*sin, *cos) = ((start + row) as f32 * frequency).sin_cos();
                 }
@@ -52,16 +70,17 @@ impl RotaryTables {
     }
 
     /// Cosines and sines of the run's token `index`.
-    fn row(&self, theta: f32, dim: usize, index: usize) -> (&[f32], &[f32]) {
-        let table = self.tables.iter().find(|table| table.theta == theta && table.dim == dim);
+    fn row(&self, base: Base, index: usize) -> (&[f32], &[f32]) {
+        let table = self.tables.iter().find(|table| table.base == base);
         let table = table.expect("every base of the plan has a table");
-        table.values[index * dim..(index + 1) * dim].split_at(dim / 2)
+        table.values[index * base.dim..(index + 1) * base.dim].split_at(base.dim / 2)
     }
 }
 
 impl Run<'_> {
     pub(super) fn rotary(&mut self, op: &Op) {
-        let Op::Rotary { heads, theta, cache_layer, query, key_value } = op else { return };
+        let Op::Rotary { heads, theta, stretch, cache_layer, query, key_value } = op else { return };
+        let base = Base { theta: *theta, stretch: *stretch, dim: heads.dim };
         let (rows, position) = self.rows(op);
         let (isa, eps, tables) = (self.isa, self.plan.rms_eps(), self.rotary);
         let first = position - self.start;
@@ -70,8 +89,10 @@ impl Run<'_> {
             let width = heads.query_width();
             let [queries] = self.memory.get([(q.query, rows * width)]);
             self.pool.for_chunks_mut(queries, width, |row, queries| {
-                let angles = tables.row(*theta, heads.dim, first + row);
-                turn(isa, queries, *heads, Some(norm), eps, Some(angles));
+                turn(isa, queries, *heads, Some(norm), eps, Some(tables.row(base, first + row)));
+                if q.scale != 1.0 {
+                    queries.iter_mut().for_each(|value| *value *= q.scale);
+                }
             });
         }
         if let Some(kv) = key_value {
@@ -79,10 +100,12 @@ impl Run<'_> {
             let width = heads.key_value_width();
             let [keys, values] = self.memory.get([(kv.key, rows * width), (kv.value, rows * width)]);
             self.pool.for_chunks_mut(keys, width, |row, keys| {
-                let angles = tables.row(*theta, heads.dim, first + row);
-                turn(isa, keys, *heads, Some(norm), eps, Some(angles));
+                turn(isa, keys, *heads, Some(norm), eps, Some(tables.row(base, first + row)));
             });
-            self.pool.for_chunks_mut(values, width, |_, values| turn(isa, values, *heads, None, eps, None));
+            if kv.value_norm {
+                self.pool
+                    .for_chunks_mut(values, width, |_, values| turn(isa, values, *heads, None, eps, None));
+            }
             let layer = self.cache.layer_mut(*cache_layer);
             for (row, (key, value)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
                 layer.write(position + row, key, value);

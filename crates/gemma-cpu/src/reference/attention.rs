@@ -6,19 +6,30 @@ use gemma_hal::{BufferId, HostLayer, Op};
 use super::Run;
 use super::math::{self, row};
 
+/// How the heads of one row are turned.
+#[derive(Clone, Copy)]
+struct Turn {
+    position: usize,
+    dim: usize,
+    theta: f32,
+    stretch: f32,
+}
+
 impl Run<'_> {
     pub(super) fn attention_step(&mut self, op: &Op) {
         let (rows, first) = self.rows(op);
         match op {
-            Op::Rotary { heads, theta, cache_layer, query, key_value } => {
+            Op::Rotary { heads, theta, stretch, cache_layer, query, key_value } => {
                 for r in 0..rows {
+                    let turn = Turn { position: first + r, dim: heads.dim, theta: *theta, stretch: *stretch };
                     if let Some(q) = query {
                         let norm = row(self.plan.weight(q.norm), 0);
                         self.norm_heads(q.query, r, heads.dim, Some(&norm));
-                        self.rotate_heads(q.query, r, first + r, heads.dim, *theta);
+                        self.rotate_heads(q.query, r, turn);
+                        self.activations.row_mut(q.query, r).iter_mut().for_each(|value| *value *= q.scale);
                     }
                     if let Some(kv) = key_value {
-                        self.cache_key_value(*kv, *heads, *cache_layer, r, first + r, *theta);
+                        self.cache_key_value(*kv, *cache_layer, r, turn);
                     }
                 }
             }
@@ -70,27 +81,21 @@ impl Run<'_> {
         }
     }
 
-    fn rotate_heads(&mut self, id: BufferId, r: usize, position: usize, dim: usize, theta: f32) {
-        for head in self.activations.row_mut(id, r).chunks_exact_mut(dim) {
-            math::rotate(head, position, theta);
+    fn rotate_heads(&mut self, id: BufferId, r: usize, turn: Turn) {
+        for head in self.activations.row_mut(id, r).chunks_exact_mut(turn.dim) {
+            math::rotate(head, turn.position, turn.theta, turn.stretch);
         }
     }
 
-    fn cache_key_value(
-        &mut self,
-        kv: RotaryKeyValue,
-        heads: Heads,
-        layer: usize,
-        r: usize,
-        position: usize,
-        theta: f32,
-    ) {
+    fn cache_key_value(&mut self, kv: RotaryKeyValue, layer: usize, r: usize, turn: Turn) {
         let norm = row(self.plan.weight(kv.norm), 0);
-        self.norm_heads(kv.key, r, heads.dim, Some(&norm));
-        self.rotate_heads(kv.key, r, position, heads.dim, theta);
-        self.norm_heads(kv.value, r, heads.dim, None);
+        self.norm_heads(kv.key, r, turn.dim, Some(&norm));
+        self.rotate_heads(kv.key, r, turn);
+        if kv.value_norm {
+            self.norm_heads(kv.value, r, turn.dim, None);
+        }
         let (key, value) = (self.activations.row(kv.key, r), self.activations.row(kv.value, r));
-        self.cache.layer_mut(layer).write(position, key, value);
+        self.cache.layer_mut(layer).write(turn.position, key, value);
     }
 }
 

@@ -85,6 +85,17 @@ impl Run<'_> {
                 Op::FeedForward { .. } => self.feed_forward(op, r),
                 Op::PerLayerInput { .. } => self.per_layer_input(op, r),
                 Op::AltUpMerge { .. } => self.merge(op, r),
+                Op::RmsNorm { input, norm, output } => {
+                    let out = self.norm(self.activations.row(*input, r), *norm);
+                    self.activations.row_mut(*output, r).copy_from_slice(&out);
+                }
+                Op::AddNorm { input, post_norm, residual, next_norm, normed } => {
+                    let branch = self.norm(self.activations.row(*input, r), *post_norm);
+                    let stream = self.activations.row_mut(*residual, r);
+                    stream.iter_mut().zip(branch).for_each(|(stream, branch)| *stream += branch);
+                    let out = self.norm(self.activations.row(*residual, r), *next_norm);
+                    self.activations.row_mut(*normed, r).copy_from_slice(&out);
+                }
                 Op::Linear { input, parts } => {
                     for part in parts {
                         let out =
@@ -95,7 +106,10 @@ impl Run<'_> {
                 Op::Unembed { input, table, softcap, output } => {
                     let logits = math::product(self.plan.weight(*table), self.activations.row(*input, r));
                     let out = self.activations.row_mut(*output, r);
-                    out.iter_mut().zip(logits).for_each(|(out, x)| *out = softcap * (x / softcap).tanh());
+                    out.copy_from_slice(&logits);
+                    if let Some(cap) = softcap {
+                        out.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+                    }
                 }
                 _ => unreachable!("the caller has sorted the operations"),
             }
@@ -153,7 +167,7 @@ impl Run<'_> {
     }
 
     fn feed_forward(&mut self, op: &Op, r: usize) {
-        let Op::FeedForward { input, gate, up, down, cutoff, output, .. } = op else {
+        let Op::FeedForward { input, gate, up, down, cutoff, gated: product, output, .. } = op else {
             unreachable!("the caller has sorted the operations")
         };
         let x = self.activations.row(*input, r);
@@ -163,6 +177,7 @@ impl Run<'_> {
         }
         let up = math::product(self.plan.weight(*up), x);
         let hidden: Vec<f32> = gated.iter().zip(&up).map(|(gate, up)| math::gelu(*gate) * up).collect();
+        self.activations.row_mut(*product, r).copy_from_slice(&hidden);
         let out = math::product(self.plan.weight(*down), &hidden);
         self.activations.row_mut(*output, r).copy_from_slice(&out);
     }
@@ -178,7 +193,7 @@ impl Run<'_> {
             projection,
             norm,
             scaled,
-            ..
+            gated: product,
         } = op
         else {
             unreachable!("the caller has sorted the operations")
@@ -191,6 +206,7 @@ impl Run<'_> {
         let gated = math::product(self.plan.weight(*gate), &u);
         let per_layer = &self.activations.row(*per_layer, r)[block * gated.len()..];
         let gated: Vec<f32> = gated.iter().zip(per_layer).map(|(g, ple)| math::gelu(*g) * ple).collect();
+        self.activations.row_mut(*product, r).copy_from_slice(&gated);
         let e = self.norm(&math::product(self.plan.weight(*projection), &gated), *norm);
         for (j, stream) in self.activations.row_mut(*streams, r).chunks_exact_mut(width).enumerate() {
             if j != *active {

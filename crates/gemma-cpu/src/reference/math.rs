@@ -57,15 +57,15 @@ pub(super) fn gaussian_cut(gate: &mut [f32], z: f32) {
     }
 }
 
-/// Rotates the halves of a head by the angles of `position`.
+/// Rotates the halves of a head by the angles of `position`, divided by `stretch`.
 ///
 /// Angles are products in f32, as transformers computes them; at far positions their rounding is what the model has
 /// been trained with.
-pub(super) fn rotate(head: &mut [f32], position: usize, theta: f32) {
+pub(super) fn rotate(head: &mut [f32], position: usize, theta: f32, stretch: f32) {
     let half = head.len() / 2;
     let (low, high) = head.split_at_mut(half);
     for (i, (a, b)) in low.iter_mut().zip(high).enumerate() {
-        let angle = position as f32 * gemma_hal::op::rotary_frequency(theta, i, 2 * half);
+        let angle = position as f32 * (op::rotary_frequency(theta, i, 2 * half) / stretch);
         let (sin, cos) = f64::from(angle).sin_cos();
         let (x, y) = (f64::from(*a), f64::from(*b));
         *a = (x * cos - y * sin) as f32;

@@ -55,6 +55,7 @@ impl Simd for Avx2 {
     type F = __m256;
     const LANES: usize = LANES;
     const TOKENS: usize = 3;
+    const SUM_ORDER: &'static [usize] = &[0, 1, 2, 3, 4, 5, 6, 7];
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m256 {
@@ -113,6 +114,29 @@ impl Simd for Avx2 {
             // scale · nibble − 8 · scale is exact: the product needs 15 bits, and so does the difference.
             let offset = _mm256_mul_ps(scale, _mm256_set1_ps(8.0));
             _mm256_fmsub_ps(scale, _mm256_cvtepi32_ps(nibbles), offset)
+        }
+    }
+
+    #[inline(always)]
+    fn i8(self, block: &[u8; BLOCK], v: usize) -> __m256 {
+        avx2! {
+            let bytes = _mm_loadl_epi64(part::<8, _>(block, v * LANES).as_ptr().cast());
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
+        }
+    }
+
+    #[inline(always)]
+    fn i4(self, block: &[u8; BLOCK / 2], v: usize) -> __m256 {
+        avx2! {
+            // Vectors 0 and 1 are the low nibbles of 16 bytes, 2 and 3 the high ones.
+            let bytes = _mm_loadl_epi64(part::<8, _>(block, v % 2 * LANES).as_ptr().cast());
+            let bytes = _mm256_cvtepu8_epi32(bytes);
+            let nibbles = if v < 2 {
+                _mm256_and_si256(bytes, _mm256_set1_epi32(15))
+            } else {
+                _mm256_srli_epi32::<4>(bytes)
+            };
+            _mm256_cvtepi32_ps(_mm256_sub_epi32(nibbles, _mm256_set1_epi32(8)))
         }
     }
 

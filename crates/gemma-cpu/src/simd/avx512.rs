@@ -58,6 +58,7 @@ impl Simd for Avx512 {
     type F = __m512;
     const LANES: usize = LANES;
     const TOKENS: usize = 6;
+    const SUM_ORDER: &'static [usize] = &[0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15];
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
@@ -113,6 +114,27 @@ impl Simd for Avx512 {
             let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(part::<16, _>(block, 2).as_ptr().cast()));
             let index = if v == 0 { bytes } else { _mm512_ror_epi32::<4>(bytes) };
             _mm512_permutexvar_ps(index, values)
+        }
+    }
+
+    #[inline(always)]
+    fn i8(self, block: &[u8; BLOCK], v: usize) -> __m512 {
+        avx512! {
+            let bytes = _mm_loadu_si128(part::<16, _>(block, v * LANES).as_ptr().cast());
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+        }
+    }
+
+    #[inline(always)]
+    fn i4(self, block: &[u8; BLOCK / 2], v: usize) -> __m512 {
+        avx512! {
+            let steps = _mm512_setr_ps(
+                -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
+            );
+            // A permutation looks at the low 4 bits of its index only.
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(block.as_ptr().cast()));
+            let index = if v == 0 { bytes } else { _mm512_srli_epi32::<4>(bytes) };
+            _mm512_permutexvar_ps(index, steps)
         }
     }
 

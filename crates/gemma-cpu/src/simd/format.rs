@@ -15,6 +15,9 @@ pub(super) trait Decode: Copy + Send + Sync + 'static {
     /// Whether the values of a chunk share a scale, which takes registers while they are decoded.
     const BLOCKED: bool;
 
+    /// Whether chunks were written by this thread a moment ago, so that asking for them early is of no use.
+    const IN_CACHE: bool = false;
+
     /// Values `v * LANES ..` of a chunk.
     fn decode<S: Simd>(simd: S, chunk: &Self::Chunk, v: usize) -> S::F;
 }
@@ -67,6 +70,7 @@ impl Decode for Decoded {
     type Chunk = [f32; BLOCK];
 
     const BLOCKED: bool = false;
+    const IN_CACHE: bool = true;
 
     #[inline(always)]
     fn decode<S: Simd>(simd: S, chunk: &Self::Chunk, v: usize) -> S::F {

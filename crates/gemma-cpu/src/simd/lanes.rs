@@ -19,6 +19,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const VECTORS: usize = BLOCK / Self::LANES;
     /// Inputs that fit in registers next to 4 rows of weights: 4 accumulators for each.
     const TOKENS: usize;
+    /// The lanes in the order in which the leaves of the tree stand by which [`Simd::sums`] adds them: first with
+    /// second, third with fourth, then those sums, and so on.
+    const SUM_ORDER: &'static [usize];
 
     /// All values zero.
     #[inline(always)]
@@ -43,6 +46,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Values of a `BlockQ4_0`, exactly.
     fn q4_0(self, block: &[u8; 18], v: usize) -> Self::F;
 
+    /// Signed bytes.
+    fn i8(self, block: &[u8; BLOCK], v: usize) -> Self::F;
+    /// Nibbles less 8: value `i` in the low half of byte `i`, value `i + 16` in its high half.
+    fn i4(self, block: &[u8; BLOCK / 2], v: usize) -> Self::F;
     /// `a + b`
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a - b`

@@ -149,6 +149,12 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Whether it has all rows of the weight, one after the other.
+    #[inline(always)]
+    pub(super) fn is_whole(&self) -> bool {
+        self.choice.is_none()
+    }
+
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> &'a [u8] {
         let row = self.choice.map_or(row, |choice| choice[row] as usize);
@@ -430,7 +436,13 @@ impl<F: Format> Direct<'_, F> {
             *chunks = F::chunks(product.matrix.row(row + r.min(count - 1))).0;
         }
         // The hardware sees four short streams that end with the tile; the next tile is for us to ask for.
-        let ahead = if token == 0 { ROWS * product.matrix.stride } else { 0 };
+        let in_order = product.matrix.choice.is_none();
+        let ahead = if token == 0 && in_order { ROWS * product.matrix.stride } else { 0 };
+        if !in_order && token == 0 {
+            for row in (row + ROWS..product.rows.end).take(ROWS) {
+                product.matrix.row(row).chunks(64).for_each(|line| simd.prefetch(line.as_ptr()));
+            }
+        }
         for depth in product.inputs.depths() {
             let mut sums = [[simd.zero(); T]; ROWS];
             let inputs = product.inputs.blocks::<T>(token, &depth);

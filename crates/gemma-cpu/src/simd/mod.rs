@@ -18,15 +18,21 @@ mod format;
 mod kernels;
 mod lanes;
 mod linear;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod quantised;
 mod rows;
 mod shared;
+mod sparse;
 mod tile;
+mod turned;
+
+use gemma_hal::op::Heads;
 
 use crate::pool::Pool;
 
-pub use attention::attention;
+pub use attention::{attention, attention_scratch};
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -34,24 +40,33 @@ pub use avx512::Avx512;
 pub use kernels::{ACTIVATIONS_VARIABLE, Activations, ActivationsError, Kernels};
 pub(crate) use lanes::Simd;
 pub use linear::{Output, linear, linear_many, linear_rows};
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
 pub use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub use quantised::Avx512Vnni;
+pub use quantised::linear_columns_rounded;
+#[cfg(target_arch = "aarch64")]
+pub use quantised::{NeonDot, NeonI8mm};
 pub use rows::{
     MAX_STREAMS, dot, gaussian_cut, gelu_multiply, mix_streams, rms_norm, rms_norm_in_place, soft_cap,
     sum_of_squares,
 };
+pub use sparse::{ActiveUnits, linear_columns};
+pub use turned::Turned;
 
-/// Makes the scratch memory of every thread of `pool`, for heads of `head_dim` values and products of up to `n` inputs
-/// of up to `columns` values: which thread gets a piece of a run is left to chance, and none shall allocate in its
-/// first.
-pub(crate) fn reserve_scratch(kernels: Kernels, pool: &Pool, head_dim: usize, n: usize, columns: usize) {
+/// Makes the scratch memory of every thread of `pool`, for attention with these heads and products of up to `columns`
+/// values in runs of at most `rows` rows: which thread gets a piece of a run is left to chance, and none shall allocate
+/// in its first.
+pub(crate) fn reserve_scratch(kernels: Kernels, pool: &Pool, heads: &[Heads], rows: usize, columns: usize) {
     pool.run(|_, _| {
         linear::reserve_scratch();
         if kernels.activations == Activations::Int8 {
-            quantised::reserve_scratch(kernels.isa, n, columns);
+            quantised::reserve_scratch(kernels.isa, rows, columns);
         }
-        attention::reserve_scratch(head_dim);
+        for heads in heads {
+            attention::reserve_room(*heads, rows);
+        }
     });
 }
 
@@ -72,6 +87,15 @@ pub enum Isa {
     /// The same with VNNI and VBMI, which integer products use; all else is computed as with [`Isa::Avx512`].
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    /// The same with dot products of 8-bit values, which integer products use.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot),
+    /// The same with matrix products of 8-bit values, which integer products of many inputs use.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(NeonI8mm),
 }
 
 /// Why the instruction set asked for cannot be used.
@@ -87,13 +111,19 @@ pub struct IsaError {
 impl Isa {
     /// Every instruction set that this processor has, the best one last.
     pub fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "changed on x86-64 only")]
+        #[allow(unused_mut, reason = "changed where there are vector instructions")]
         let mut all = vec![Self::Portable(Portable)];
         #[cfg(target_arch = "x86_64")]
         {
             all.extend(Avx2::detect().map(Self::Avx2));
             all.extend(Avx512::detect().map(Self::Avx512));
             all.extend(Avx512Vnni::detect().map(Self::Avx512Vnni));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            all.extend(Neon::detect().map(Self::Neon));
+            all.extend(NeonDot::detect().map(Self::NeonDot));
+            all.extend(NeonI8mm::detect().map(Self::NeonI8mm));
         }
         all
     }
@@ -136,6 +166,12 @@ impl Isa {
             Self::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(_) => "avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot(_) => "neondot",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm(_) => "i8mm",
         }
     }
 
@@ -150,6 +186,12 @@ impl Isa {
             Self::Avx512(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(simd) => simd.avx512().run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot(simd) => simd.neon().run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm(simd) => simd.neon().run(kernel),
         }
     }
 }

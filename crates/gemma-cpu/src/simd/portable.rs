@@ -38,6 +38,7 @@ impl Simd for Portable {
     type F = F;
     const LANES: usize = LANES;
     const TOKENS: usize = 1;
+    const SUM_ORDER: &'static [usize] = &[0, 2, 1, 3];
 
     #[inline(always)]
     fn splat(self, value: f32) -> F {
@@ -86,6 +87,19 @@ impl Simd for Portable {
         let nibbles: &[u8; LANES] = part(block, 2 + v % (Self::VECTORS / 2) * LANES);
         let shift = v / (Self::VECTORS / 2) * 4;
         std::array::from_fn(|i| scale * (f32::from(nibbles[i] >> shift & 15) - 8.0))
+    }
+
+    #[inline(always)]
+    fn i8(self, block: &[u8; BLOCK], v: usize) -> F {
+        let bytes: &[u8; LANES] = part(block, v * LANES);
+        std::array::from_fn(|i| f32::from(bytes[i].cast_signed()))
+    }
+
+    #[inline(always)]
+    fn i4(self, block: &[u8; BLOCK / 2], v: usize) -> F {
+        let nibbles: &[u8; LANES] = part(block, v % (Self::VECTORS / 2) * LANES);
+        let shift = v / (Self::VECTORS / 2) * 4;
+        std::array::from_fn(|i| f32::from(nibbles[i] >> shift & 15) - 8.0)
     }
 
     #[inline(always)]

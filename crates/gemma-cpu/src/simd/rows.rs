@@ -266,6 +266,47 @@ mod tests {
         }
     }
 
+    /// The exponential of each value.
+    struct ExpAll<'a>(&'a mut [Block]);
+
+    impl Kernel for ExpAll<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            for block in self.0 {
+                for v in 0..S::VECTORS {
+                    let power = exp(simd, simd.load(block, v));
+                    simd.store(block, v, power);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exponentials_are_within_two_units_in_the_last_place() {
+        for isa in Isa::available() {
+            // All that a softmax asks for, and what the activation functions do.
+            let x: Vec<f32> =
+                (0..32 * 40_000).map(|i| -87.0 + 175.0 * (i as f32 / (32.0 * 40_000.0))).collect();
+            let mut found = x.clone();
+            isa.run(ExpAll(found.as_chunks_mut().0));
+            for (x, found) in x.iter().zip(&found) {
+                let expected = f64::from(*x).exp();
+                let unit =
+                    f64::from(f32::from_bits((expected as f32).to_bits() + 1)) - f64::from(expected as f32);
+                let error = (f64::from(*found) - expected).abs() / unit;
+                assert!(error <= 2.0, "{}: e^{x} is off by {error} units", isa.name());
+            }
+            let mut ends = [[0.0; BLOCK]];
+            ends[0][1] = f32::NEG_INFINITY;
+            ends[0][2] = -1000.0;
+            isa.run(ExpAll(&mut ends));
+            assert_eq!(ends[0][0].to_bits(), 1.0_f32.to_bits(), "{}", isa.name());
+            assert!(ends[0][1] < 2e-38 && ends[0][2] < 2e-38, "{}: {:?}", isa.name(), &ends[0][1..3]);
+        }
+    }
+
     #[test]
     fn what_is_not_a_number_stays_so() {
         for isa in Isa::available() {

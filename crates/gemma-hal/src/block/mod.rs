@@ -1,7 +1,7 @@
 //! Block formats: layouts, quantisers and the plain conversion to f32 that every faster one is tested against.
 //!
-//! Layouts and rounding follow ggml's `ggml-quants.c` reference functions, so that a block made here is the block
-//! that llama.cpp makes. Little-endian only, as GGUF and safetensors are.
+//! Layouts are ggml's, so that GGUF tensors are used in place. Rounding without weights follows ggml's reference for
+//! blocks of 32 values; K-quants are searched for with code of our own. Little-endian only, as GGUF and safetensors are.
 
 mod quantise;
 mod small;
@@ -12,7 +12,7 @@ use half::{bf16, f16};
 
 use crate::DType;
 
-pub use quantise::quantise_row;
+pub use quantise::{quantise_row, quantise_row_weighted};
 pub use small::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ8_0};
 pub use super_block::{BlockQ4K, BlockQ5K, BlockQ6K, GROUPS, SMALL_GROUPS};
 

@@ -110,3 +110,22 @@ fn unpack(nibbles: &[u8; BLOCK / 2]) -> [u8; BLOCK] {
 pub(super) fn pack(values: &[u8; BLOCK]) -> [u8; BLOCK / 2] {
     std::array::from_fn(|i| values[i] & 15 | values[i + BLOCK / 2] << 4)
 }
+
+/// Values of five bits as fifth bits and nibbles.
+pub(super) fn split(values: &[u8; BLOCK]) -> ([u8; BLOCK / 8], [u8; BLOCK / 2]) {
+    let high = values.iter().enumerate().fold(0, |high, (i, value)| high | u32::from(value >> 4) << i);
+    (high.to_le_bytes(), pack(values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn q4_0_splits_a_block_in_halves() {
+        let block = BlockQ4_0 { scale: f16::from_f32(0.5), nibbles: [0xF0; 16] };
+        let values = block.dequantise();
+        assert_eq!(values[..16], [-4.0; 16]);
+        assert_eq!(values[16..], [3.5; 16]);
+    }
+}

@@ -12,6 +12,8 @@ const D: usize = 96;
 /// AltUp streams.
 const A: usize = 4;
 const HEADS: Heads = Heads { query: 6, key_value: 2, dim: 32 };
+/// All queries share one key; a tile of queries is left half full.
+const ONE_KEY: Heads = Heads { query: 5, key_value: 1, dim: 48 };
 
 /// A plan and the runs to make with it.
 pub(super) struct Case {
@@ -29,7 +31,11 @@ impl Case {
     /// The plan that gives back the operation's output number `index`, if it has so many.
     pub(super) fn plan(&self, dtype: DType, cache: DType, seed: u64, index: usize) -> Option<Plan> {
         let width = HEADS.key_value_width();
-        let layers = vec![CacheLayer { width, window: Some(9) }, CacheLayer { width, window: None }];
+        let layers = vec![
+            CacheLayer { width, window: Some(9) },
+            CacheLayer { width, window: None },
+            CacheLayer { width: ONE_KEY.key_value_width(), window: None },
+        ];
         let layout = CacheLayout { layers, dtype: cache };
         let mut generate = Generate::new(self.name, dtype, layout, seed);
         let outputs = (self.build)(&mut generate);
@@ -53,11 +59,15 @@ pub(super) const ALL: &[Case] = &[
     case("per_layer_embed", true, per_layer_embed),
     case("altup_init", true, altup_init),
     case("altup_predict", false, altup_predict),
+    case("rms_norm", false, rms_norm),
+    case("add_norm", false, add_norm),
     case("linear", true, linear),
     case("linear, rows apart", true, linear_view),
     case("rotary, queries only", false, rotary_query),
-    cached("attention, window", |g| attention(g, 0)),
-    cached("attention, full", |g| attention(g, 1)),
+    cached("attention, window", |g| attention(g, 0, NORMED)),
+    cached("attention, full", |g| attention(g, 1, NORMED)),
+    cached("attention, window, values as they are", |g| attention(g, 0, SCALED)),
+    cached("attention, full, one key for all, stretched", |g| attention(g, 2, STRETCHED)),
     case("attention_residual", false, attention_residual),
     case("feed_forward", true, |g| feed_forward(g, None)),
     case("feed_forward, sparse", true, |g| feed_forward(g, Some(1.2))),
@@ -66,7 +76,8 @@ pub(super) const ALL: &[Case] = &[
     case("per_layer_input, no scale", true, |g| per_layer_input(g, false)),
     case("select_outputs", false, select_outputs),
     case("altup_merge", true, altup_merge),
-    case("unembed", true, unembed),
+    case("unembed", true, |g| unembed(g, Some(2.0))),
+    case("unembed, no cap", true, |g| unembed(g, None)),
 ];
 
 fn embed(g: &mut Generate) -> Vec<BufferId> {
@@ -127,6 +138,26 @@ fn altup_predict(g: &mut Generate) -> Vec<BufferId> {
     vec![streams, normed]
 }
 
+fn rms_norm(g: &mut Generate) -> Vec<BufferId> {
+    let (input, output) = (g.input("input", D), g.buffer("output", D));
+    let norm = g.norm("norm", D);
+    g.plan.push(None, Op::RmsNorm { input, norm, output });
+    vec![output]
+}
+
+fn add_norm(g: &mut Generate) -> Vec<BufferId> {
+    let (residual, normed) = (g.input("residual", D), g.buffer("normed", D));
+    let op = Op::AddNorm {
+        input: g.input("input", D),
+        post_norm: g.norm("post_norm", D),
+        residual,
+        next_norm: g.norm("next_norm", D),
+        normed,
+    };
+    g.plan.push(None, op);
+    vec![residual, normed]
+}
+
 fn linear(g: &mut Generate) -> Vec<BufferId> {
     let columns = g.columns(288);
     let input = g.input("input", columns);
@@ -153,22 +184,43 @@ fn linear_view(g: &mut Generate) -> Vec<BufferId> {
 fn rotary_query(g: &mut Generate) -> Vec<BufferId> {
     let query = g.input("query", HEADS.query_width());
     let norm = g.norm("norm", HEADS.dim);
-    let query_of = Some(RotaryQuery { query, norm });
-    let op = Op::Rotary { heads: HEADS, theta: 1e4, cache_layer: 0, query: query_of, key_value: None };
+    let query_of = Some(RotaryQuery { query, norm, scale: 0.7 });
+    let op = Op::Rotary {
+        heads: HEADS,
+        theta: 1e4,
+        stretch: 1.0,
+        cache_layer: 0,
+        query: query_of,
+        key_value: None,
+    };
     g.plan.push(None, op);
     vec![query]
 }
 
-fn attention(g: &mut Generate, cache_layer: usize) -> Vec<BufferId> {
-    let query = g.input("query", HEADS.query_width());
-    let key = g.input("key", HEADS.key_value_width());
-    let value = g.input("value", HEADS.key_value_width());
-    let key_value = Some(RotaryKeyValue { key, value, norm: g.norm("key_norm", HEADS.dim) });
-    let query_of = Some(RotaryQuery { query, norm: g.norm("query_norm", HEADS.dim) });
-    let op = Op::Rotary { heads: HEADS, theta: 1e4, cache_layer, query: query_of, key_value };
+/// What the attentions of the models differ in.
+#[derive(Clone, Copy)]
+struct Variant {
+    heads: Heads,
+    scale: f32,
+    stretch: f32,
+    value_norm: bool,
+}
+
+const NORMED: Variant = Variant { heads: HEADS, scale: 1.0, stretch: 1.0, value_norm: true };
+const SCALED: Variant = Variant { scale: 0.3, value_norm: false, ..NORMED };
+const STRETCHED: Variant = Variant { heads: ONE_KEY, stretch: 8.0, ..SCALED };
+
+fn attention(g: &mut Generate, cache_layer: usize, variant: Variant) -> Vec<BufferId> {
+    let Variant { heads, scale, stretch, value_norm } = variant;
+    let query = g.input("query", heads.query_width());
+    let key = g.input("key", heads.key_value_width());
+    let value = g.input("value", heads.key_value_width());
+    let key_value = Some(RotaryKeyValue { key, value, norm: g.norm("key_norm", heads.dim), value_norm });
+    let query_of = Some(RotaryQuery { query, norm: g.norm("query_norm", heads.dim), scale });
+    let op = Op::Rotary { heads, theta: 1e4, stretch, cache_layer, query: query_of, key_value };
     g.plan.push(None, op);
-    let output = g.buffer("attended", HEADS.query_width());
-    g.plan.push(None, Op::Attention { heads: HEADS, cache_layer, query, output });
+    let output = g.buffer("attended", heads.query_width());
+    g.plan.push(None, Op::Attention { heads, cache_layer, query, output });
     vec![output]
 }
 
@@ -264,11 +316,11 @@ fn altup_merge(g: &mut Generate) -> Vec<BufferId> {
     vec![output]
 }
 
-fn unembed(g: &mut Generate) -> Vec<BufferId> {
+fn unembed(g: &mut Generate, softcap: Option<f32>) -> Vec<BufferId> {
     let d = g.columns(D);
     let input = g.input("input", d);
     let table = g.matrix("table", 131, d);
     let output = g.buffer("logits", 131);
-    g.plan.push(None, Op::Unembed { input, table, softcap: 2.0, output });
+    g.plan.push(None, Op::Unembed { input, table, softcap, output });
     vec![output]
 }

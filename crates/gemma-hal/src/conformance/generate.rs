@@ -2,6 +2,7 @@
 
 use crate::op::Op;
 use crate::plan::{CacheLayout, PlanBuilder, Rows};
+use crate::random::SplitMix64;
 use crate::{BufferId, DType, Storage, Weight, WeightId, block};
 
 use super::{MAX_RUN, OUTPUTS};
@@ -16,36 +17,29 @@ pub(super) struct Generate {
     random: Random,
 }
 
-/// SplitMix64: small, seeded, the same everywhere.
-pub(super) struct Random(u64);
+/// Numbers for sizes and values.
+pub(super) struct Random(SplitMix64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
-    }
-
     /// 0 to `limit` − 1.
     pub(super) fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+        (self.0.next_bits() % limit as u64) as usize
     }
 
     /// `low` to `high`.
     fn between(&mut self, low: f32, high: f32) -> f32 {
-        low + (high - low) * ((self.next() >> 40) as f32 / (1_u64 << 24) as f32)
+        low + (high - low) * self.0.next_unit()
     }
 }
 
 impl Generate {
     pub(super) fn random(seed: u64) -> Random {
-        Random(seed)
+        Random(SplitMix64::new(seed))
     }
 
     pub(super) fn new(name: &str, dtype: DType, cache: CacheLayout, seed: u64) -> Self {
         let plan = PlanBuilder::new(name, MAX_RUN, OUTPUTS, 1e-6, cache);
-        Self { plan, dtype, random: Random(seed) }
+        Self { plan, dtype, random: Self::random(seed) }
     }
 
     /// 0 to `limit` − 1.

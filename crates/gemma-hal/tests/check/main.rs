@@ -31,6 +31,8 @@ const SOUND: &[(&str, Make)] = &[
     ("per_layer_embed", per_layer_embed),
     ("altup_init", altup_init),
     ("altup_predict", altup_predict),
+    ("rms_norm", rms_norm),
+    ("add_norm", add_norm),
     ("linear", linear),
     ("rotary", rotary),
     ("attention", attention),
@@ -96,6 +98,10 @@ fn values_of_fields() {
         (rotary, change!(Rotary.theta = |_d| 0.0), "theta is not positive"),
         (rotary, change!(Rotary.theta = |_d| f32::NAN), "theta is not positive"),
         (rotary, change!(Rotary.theta = |_d| f32::INFINITY), "theta is not positive"),
+        (rotary, change!(Rotary.stretch = |_d| 0.0), "the stretch is not positive"),
+        (rotary, change!(Rotary.stretch = |_d| f32::NAN), "the stretch is not positive"),
+        (rotary, |_, op| query(op).scale = 0.0, "the query's scale is not positive"),
+        (rotary, |_, op| query(op).scale = f32::INFINITY, "the query's scale is not positive"),
         (rotary, nothing_to_turn, "neither queries nor keys and values"),
         (rotary, outputs_only, "keys and values are not those of every token"),
         (rotary, change!(Rotary.cache_layer = |_d| 2), "the cache has no such layer"),
@@ -125,9 +131,9 @@ fn values_of_fields() {
         (rotary, change!(Rotary.heads = |_d| Heads { dim: 5, ..HEADS }), "the head's size is not even"),
         (feed_forward, change!(FeedForward.cutoff = |_d| Some(f32::INFINITY)), "the cutoff is not finite"),
         (feed_forward, change!(FeedForward.cutoff = |_d| Some(f32::NAN)), "the cutoff is not finite"),
-        (unembed, change!(Unembed.softcap = |_d| 0.0), "the soft cap is not positive"),
-        (unembed, change!(Unembed.softcap = |_d| -30.0), "the soft cap is not positive"),
-        (unembed, change!(Unembed.softcap = |_d| f32::NAN), "the soft cap is not positive"),
+        (unembed, change!(Unembed.softcap = |_d| Some(0.0)), "the soft cap is not positive"),
+        (unembed, change!(Unembed.softcap = |_d| Some(-30.0)), "the soft cap is not positive"),
+        (unembed, change!(Unembed.softcap = |_d| Some(f32::NAN)), "the soft cap is not positive"),
     ]);
 }
 
@@ -141,6 +147,12 @@ fn uses_of_buffers() {
             "buffer odd is read before it is written",
         ),
         (rotary, |d, op| key_value(op).value = d.buffer("odd", 8), "buffer odd is read before it is written"),
+        (
+            add_norm,
+            change!(AddNorm.residual = |d| d.buffer("odd", D)),
+            "buffer odd is read before it is written",
+        ),
+        (add_norm, normed_twice, "buffer residual is used twice"),
         (attention, query_twice, "buffer query is used twice"),
         (rotary, value_twice, "buffer key is used twice"),
         (linear, output_twice, "buffer a is used twice"),
@@ -167,6 +179,45 @@ fn uses_of_buffers() {
             "buffer odd has other rows than the operation",
         ),
     ]);
+}
+
+#[test]
+fn a_cache_layer_is_written_before_it_is_read() {
+    fn other_layer(d: &mut Draft) -> Op {
+        keys_and_values(d, 1)
+    }
+    fn own_layer(d: &mut Draft) -> Op {
+        keys_and_values(d, 0)
+    }
+    fn queries_only(d: &mut Draft) -> Op {
+        let mut op = rotary(d);
+        let Op::Rotary { key_value, .. } = &mut op else { unreachable!() };
+        *key_value = None;
+        op
+    }
+    let cases: [(&[Make], bool); 6] = [
+        (&[reading], false),
+        (&[other_layer, reading], false),
+        (&[queries_only, reading], false),
+        (&[reading, own_layer], false),
+        (&[own_layer, reading], true),
+        // The second layer shares the first one's keys and values.
+        (&[own_layer, reading, queries_only, reading], true),
+    ];
+    for (index, (makes, sound)) in cases.into_iter().enumerate() {
+        let mut draft = Draft::new(8, Outputs::None);
+        let mut step = 0;
+        for make in makes {
+            let op = make(&mut draft);
+            if op.name() == "attention" {
+                step = draft.steps;
+            }
+            draft.push(op);
+        }
+        let problem = "the cache layer is read before the plan writes keys and values to it";
+        let expected = if sound { Ok(()) } else { Err(PlanError::Field { step, op: "attention", problem }) };
+        assert_eq!(draft.finish(None).map(|_| ()), expected, "case {index}");
+    }
 }
 
 fn part(op: &mut Op) -> &mut gemma_hal::op::LinearPart {
@@ -209,6 +260,11 @@ fn outputs_only(d: &mut Draft, op: &mut Op) {
 fn query_twice(_: &mut Draft, op: &mut Op) {
     let Op::Attention { query, output, .. } = op else { unreachable!() };
     *output = *query;
+}
+
+fn normed_twice(_: &mut Draft, op: &mut Op) {
+    let Op::AddNorm { residual, normed, .. } = op else { unreachable!() };
+    *normed = *residual;
 }
 
 fn value_twice(_: &mut Draft, op: &mut Op) {
@@ -271,7 +327,7 @@ fn the_first_step_that_is_wrong_is_named() {
     for softcap in [0.0, f32::NAN] {
         let mut op = unembed(&mut draft);
         let Op::Unembed { softcap: field, .. } = &mut op else { unreachable!() };
-        *field = softcap;
+        *field = Some(softcap);
         draft.push(op);
     }
     let error = draft.finish(None).map(|_| ()).unwrap_err();

@@ -123,6 +123,21 @@ pub(crate) fn altup_predict(d: &mut Draft) -> Op {
     }
 }
 
+pub(crate) fn rms_norm(d: &mut Draft) -> Op {
+    let input = d.input("input", D);
+    Op::RmsNorm { input, norm: d.norm("norm", D), output: d.buffer("output", D) }
+}
+
+pub(crate) fn add_norm(d: &mut Draft) -> Op {
+    Op::AddNorm {
+        input: d.input("input", D),
+        post_norm: d.norm("post_norm", D),
+        residual: d.input("residual", D),
+        next_norm: d.norm("next_norm", D),
+        normed: d.buffer("normed", D),
+    }
+}
+
 /// Products of 10 and 5 outputs.
 pub(crate) fn linear(d: &mut Draft) -> Op {
     let input = d.input("input", D);
@@ -132,13 +147,39 @@ pub(crate) fn linear(d: &mut Draft) -> Op {
 }
 
 pub(crate) fn rotary(d: &mut Draft) -> Op {
-    let query = RotaryQuery { query: d.input("query", 16), norm: d.norm("query_norm", HEADS.dim) };
+    let query =
+        RotaryQuery { query: d.input("query", 16), norm: d.norm("query_norm", HEADS.dim), scale: 0.5 };
     let (key, value) = (d.input("key", 8), d.input("value", 8));
-    let key_value = RotaryKeyValue { key, value, norm: d.norm("key_norm", HEADS.dim) };
-    Op::Rotary { heads: HEADS, theta: 1e4, cache_layer: 0, query: Some(query), key_value: Some(key_value) }
+    let key_value = RotaryKeyValue { key, value, norm: d.norm("key_norm", HEADS.dim), value_norm: true };
+    Op::Rotary {
+        heads: HEADS,
+        theta: 1e4,
+        stretch: 1.0,
+        cache_layer: 0,
+        query: Some(query),
+        key_value: Some(key_value),
+    }
 }
 
+/// Keys and values alone, into a layer of the cache.
+pub(crate) fn keys_and_values(d: &mut Draft, layer: usize) -> Op {
+    let mut op = rotary(d);
+    let Op::Rotary { cache_layer, query, .. } = &mut op else { unreachable!() };
+    (*cache_layer, *query) = (layer, None);
+    op
+}
+
+/// Of the cache's first layer; both are written before.
 pub(crate) fn attention(d: &mut Draft) -> Op {
+    for layer in 0..2 {
+        let op = keys_and_values(d, layer);
+        d.push(op);
+    }
+    reading(d)
+}
+
+/// Attention over the cache's first layer, whether it is written or not.
+pub(crate) fn reading(d: &mut Draft) -> Op {
     let (query, output) = (d.input("query", 16), d.buffer("output", 16));
     Op::Attention { heads: HEADS, cache_layer: 0, query, output }
 }
@@ -216,5 +257,5 @@ pub(crate) fn altup_merge(d: &mut Draft) -> Op {
 pub(crate) fn unembed(d: &mut Draft) -> Op {
     let input = d.input("input", D);
     let table = d.weight("table", VOCABULARY, D);
-    Op::Unembed { input, table, softcap: 30.0, output: d.buffer("logits", VOCABULARY) }
+    Op::Unembed { input, table, softcap: Some(30.0), output: d.buffer("logits", VOCABULARY) }
 }

@@ -3,7 +3,8 @@
 //! A weight file is mapped, never read: pages come in when a kernel touches them. This is the one place that maps.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use gemma_hal::{Storage, Weight};
 use memmap2::{Mmap, MmapOptions};
 
 use super::CheckpointError;
+use crate::bounded;
 
 /// Largest tokenizer.json or index that is read, in bytes.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
@@ -70,6 +72,34 @@ impl MappedFile {
         }
     }
 
+    /// See [`super::Checkpoint::advise_sequential`].
+    pub(crate) fn advise_sequential(&self) {
+        #[cfg(unix)]
+        if let Err(error) = self.map.0.advise(memmap2::Advice::Sequential) {
+            tracing::debug!(%error, "advice about reading in order was refused; reads go on without it");
+        }
+    }
+
+    /// See [`super::Checkpoint::release`].
+    pub(crate) fn release(&self, weight: &Weight, rows: &Range<usize>) {
+        if rows.is_empty() || !weight.storage().same_as(&self.storage) {
+            return;
+        }
+        #[cfg(unix)]
+        {
+            let start = weight.offset() + rows.start * weight.row_stride();
+            let bytes = (rows.len() - 1) * weight.row_stride() + weight.row_bytes();
+            // SAFETY: the map is of a file, shared or private, and nothing is ever written through it, so pages that
+            // are dropped come back from the file with the same bytes; no reference sees a difference.
+            let dropped = unsafe {
+                self.map.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes)
+            };
+            if let Err(error) = dropped {
+                tracing::debug!(%error, "advice about read pages was refused; they stay in memory");
+            }
+        }
+    }
+
     pub(crate) fn still_whole(&self) -> Result<(), CheckpointError> {
         let now = self.file.metadata().map_err(|error| io_error(&self.path, error))?.len();
         if now >= self.length {
@@ -87,11 +117,9 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointEr
     if bytes > limit {
         return Err(too_large(bytes));
     }
-    let mut text = Vec::new();
-    file.take(limit + 1).read_to_end(&mut text).map_err(|error| io_error(path, error))?;
-    if text.len() as u64 > limit {
-        return Err(too_large(text.len() as u64));
-    }
+    // The file may have grown since, or may not have told its length.
+    let text = bounded::read(file, limit).map_err(|error| io_error(path, error))?;
+    let text = text.ok_or_else(|| too_large(limit.saturating_add(1)))?;
     if text.starts_with(LFS_POINTER) {
         return Err(CheckpointError::LfsPointer(path.to_owned()));
     }

@@ -11,10 +11,12 @@ mod open;
 mod safetensors;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use gemma_hal::Weight;
 
+use crate::weights::first_not_finite;
 use crate::{Config, Weights};
 
 pub use error::CheckpointError;
@@ -34,9 +36,13 @@ pub struct Checkpoint {
     config: Config,
     tensors: BTreeMap<String, Weight>,
     skipped: Vec<Skipped>,
+    unused: Vec<Unused>,
+    /// Keys and values of sharing layers, by canonical name.
+    shared_kv: BTreeMap<String, Weight>,
     tokenizer: Option<TokenizerSource>,
     files: Vec<MappedFile>,
     name: String,
+    about: Vec<(String, String)>,
 }
 
 /// A tensor in the file that the text model does not use.
@@ -102,6 +108,11 @@ impl Checkpoint {
         &self.name
     }
 
+    /// What the files say of the model: `general.*` texts of a GGUF file, or the name of the folder as `general.name`.
+    pub fn about(&self) -> &[(String, String)] {
+        &self.about
+    }
+
     /// The tensor of this canonical name: transformers' name without its prefix, such as
     /// `layers.3.mlp.gate_proj.weight`.
     pub fn tensor(&self, name: &str) -> Option<&Weight> {
@@ -116,6 +127,34 @@ impl Checkpoint {
     /// Every tensor that is left out, by name.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
+    }
+
+    /// Looks at what the text model does not use, as [`Weights::check_finite`] does at what it uses: tensors that are left
+    /// out, and the rows that a converter put behind the PLE table. Of tensors of types that are not read only the
+    /// place in the file is known to be sound, since opening has checked it.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NotFinite`] for the first NaN or infinite value, [`CheckpointError::Tensor`] for a tensor
+    /// that does not lie in its file as it should.
+    pub fn check_unused(&self) -> Result<(), CheckpointError> {
+        self.unused.iter().try_for_each(|unused| unused.check(&self.name))
+    }
+
+    /// A tensor that is left out because its layer shares keys and values, by canonical name; for whoever writes the
+    /// model on.
+    pub fn unused(&self, name: &str) -> Option<&Weight> {
+        self.shared_kv.get(name)
+    }
+
+    /// Tells the system that `rows` of `weight` will not be read again soon, so that their pages do not count as this
+    /// process's memory. Reading them all the same is slower, nothing else.
+    pub fn release(&self, weight: &Weight, rows: Range<usize>) {
+        self.files.iter().for_each(|file| file.release(weight, &rows));
+    }
+
+    /// Tells the system that every tensor will be read from its first row to its last.
+    pub fn advise_sequential(&self) {
+        self.files.iter().for_each(MappedFile::advise_sequential);
     }
 
     /// Where the tokenizer is, when there is one.
@@ -143,6 +182,34 @@ impl Checkpoint {
     /// and coefficients.
     pub fn weights(&self) -> Result<Weights, CheckpointError> {
         Weights::load(self)
+    }
+}
+
+/// What lies in the files and is not used.
+#[derive(Debug)]
+pub(crate) struct Unused {
+    name: String,
+    /// Row of the file's tensor that the weight begins with.
+    first_row: usize,
+    weight: Result<Weight, Unusable>,
+}
+
+impl Unused {
+    fn check(&self, file: &str) -> Result<(), CheckpointError> {
+        let tensor = self.name.clone();
+        match &self.weight {
+            Ok(weight) => match first_not_finite(weight) {
+                Some((row, value)) => {
+                    let (file, row) = (weight.storage().name().to_owned(), self.first_row + row);
+                    Err(CheckpointError::NotFinite { file, tensor, row, value })
+                }
+                None => Ok(()),
+            },
+            Err(Unusable::Type(_)) => Ok(()),
+            Err(Unusable::Place(problem)) => {
+                Err(CheckpointError::Tensor { file: file.to_owned(), tensor, problem: problem.clone() })
+            }
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use super::file::{MappedFile, io_error, read_text};
 use super::gguf::{self, Gguf};
 use super::tensors::{ALTUP_PROJECTIONS, ALTUP_UNEMBED, EMBED, KV, LAYER, MODEL, PLE_TABLE, in_stack};
 use super::{
-    Checkpoint, CheckpointError, FoundTensor, SkipReason, Skipped, TokenizerSource, Unusable, safetensors,
+    Checkpoint, CheckpointError, FoundTensor, SkipReason, Skipped, TokenizerSource, Unusable, Unused,
+    safetensors,
 };
 use crate::Config;
 use crate::config::{Fields, MAX_CONFIG_BYTES};
@@ -62,14 +63,21 @@ fn open_gguf(storage: &Storage, files: Vec<MappedFile>) -> Result<Checkpoint, Ch
     let tokenizer = gguf.vocabulary()?.map(|vocabulary| TokenizerSource::Gguf(Box::new(vocabulary)));
     let mut found = gguf.found();
     // llama.cpp pads the PLE table with rows of zeros, which the model must not use.
+    let mut padding = Vec::new();
     for tensor in found.iter_mut().filter(|tensor| tensor.name == PLE_TABLE.canonical) {
-        if let Some(table) =
-            tensor.weight.as_ref().ok().and_then(|w| w.rows_view(0, config.ple_vocabulary).ok())
+        let Ok(whole) = &tensor.weight else { continue };
+        let (used, rows) = (config.ple_vocabulary, whole.rows());
+        if let (Ok(table), Ok(rest)) =
+            (whole.rows_view(0, used), whole.rows_view(used, rows.saturating_sub(used)))
         {
+            padding.push(Unused { name: tensor.name.clone(), first_row: used, weight: Ok(rest) });
             tensor.weight = Ok(table);
         }
     }
-    assemble(config, tokenizer, found, storage.name(), files)
+    let mut checkpoint = assemble(config, tokenizer, found, storage.name(), files)?;
+    checkpoint.unused.append(&mut padding);
+    checkpoint.about = gguf.about()?;
+    Ok(checkpoint)
 }
 
 /// The file that stands for the model in a folder.
@@ -113,8 +121,15 @@ fn files_ending(folder: &Path, ending: &str) -> Result<Vec<PathBuf>, CheckpointE
 fn open_safetensors(file: MappedFile) -> Result<Checkpoint, CheckpointError> {
     let found = safetensors::directory(&file.storage)?;
     let (config, tokenizer) = read_beside(&file.path)?;
-    let name = file.path.display().to_string();
-    assemble(config, tokenizer, found, &name, vec![file])
+    let (name, about) = (file.path.display().to_string(), about(&file.path));
+    Ok(Checkpoint { about, ..assemble(config, tokenizer, found, &name, vec![file])? })
+}
+
+/// A model's name is that of its folder.
+fn about(weights: &Path) -> Vec<(String, String)> {
+    let folder = fs::canonicalize(weights).ok();
+    let name = folder.as_deref().and_then(Path::parent).and_then(Path::file_name);
+    name.map(|name| ("general.name".to_owned(), name.to_string_lossy().into_owned())).into_iter().collect()
 }
 
 fn open_shards(index: &Path) -> Result<Checkpoint, CheckpointError> {
@@ -138,7 +153,8 @@ fn open_shards(index: &Path) -> Result<Checkpoint, CheckpointError> {
         return Err(CheckpointError::Index { path: index.to_owned(), problem });
     }
     let (config, tokenizer) = read_beside(index)?;
-    assemble(config, tokenizer, found, &index.display().to_string(), files)
+    let name = index.display().to_string();
+    Ok(Checkpoint { about: about(index), ..assemble(config, tokenizer, found, &name, files)? })
 }
 
 /// The configuration and the tokenizer in the folder of `weights`.
@@ -185,6 +201,7 @@ fn assemble(
         .find(|prefix| found.iter().any(|t| t.name.strip_prefix(prefix) == Some(EMBED.canonical)))
         .unwrap_or("");
     let (mut tensors, mut skipped) = (BTreeMap::new(), Vec::new());
+    let (mut unused, mut shared_kv) = (Vec::new(), BTreeMap::new());
     for tensor in found {
         match tensor
             .name
@@ -202,7 +219,13 @@ fn assemble(
             }
             Err(reason) => {
                 let reason = if reason == SkipReason::Unknown { outside(&tensor.name) } else { reason };
-                skipped.push(Skipped { name: tensor.name, bytes: tensor.bytes, reason });
+                skipped.push(Skipped { name: tensor.name.clone(), bytes: tensor.bytes, reason });
+                if reason == SkipReason::SharedKv
+                    && let Ok(weight) = &tensor.weight
+                {
+                    shared_kv.insert(tensor.name[prefix.len()..].to_owned(), weight.clone());
+                }
+                unused.push(Unused { name: tensor.name, first_row: 0, weight: tensor.weight });
             }
         }
     }
@@ -212,7 +235,17 @@ fn assemble(
             file.advise_random(table);
         }
     }
-    Ok(Checkpoint { config, tensors, skipped, tokenizer, files, name: name.to_owned() })
+    Ok(Checkpoint {
+        config,
+        tensors,
+        skipped,
+        unused,
+        shared_kv,
+        tokenizer,
+        files,
+        name: name.to_owned(),
+        about: Vec::new(),
+    })
 }
 
 /// Whether the text model uses the tensor of this canonical name, or why not.

@@ -98,7 +98,7 @@ impl<'a> Decoder<'a> {
         let value = self.part(layer, "v", &kv.v);
         parts.extend([key, value]);
         let norm = self.weight(Some(layer), "k_norm", &kv.k_norm);
-        RotaryKeyValue { key: key.output, value: value.output, norm }
+        RotaryKeyValue { key: key.output, value: value.output, norm, value_norm: true }
     }
 
     fn heads(&self) -> Heads {
@@ -109,6 +109,7 @@ impl<'a> Decoder<'a> {
         let op = Op::Rotary {
             heads: self.heads(),
             theta: self.config.layer_theta(layer),
+            stretch: 1.0,
             cache_layer: self.config.kv_source(layer),
             query,
             key_value,
@@ -132,7 +133,7 @@ impl<'a> Decoder<'a> {
         parts.extend([query, rank]);
         self.plan.push(at, Op::Linear { input: normed, parts });
         let norm = self.weight(at, "q_norm", &weights.q_norm);
-        self.rotary(layer, Some(RotaryQuery { query: query.output, norm }), key_value);
+        self.rotary(layer, Some(RotaryQuery { query: query.output, norm, scale: 1.0 }), key_value);
 
         let heads = self.heads();
         let attended = self.buffer(at, "attended", heads.query_width());

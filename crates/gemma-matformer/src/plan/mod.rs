@@ -138,7 +138,7 @@ impl Decoder<'_> {
         self.plan.push(None, merge);
         let table = self.weight(None, "unembed", &weights.embed);
         let logits = self.buffer(None, "logits", self.config.vocabulary);
-        let softcap = self.config.softcap;
+        let softcap = Some(self.config.softcap);
         self.plan.push(None, Op::Unembed { input: merged, table, softcap, output: logits });
         logits
     }

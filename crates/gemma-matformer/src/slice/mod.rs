@@ -134,7 +134,8 @@ pub enum SliceError {
     },
     /// A width cuts a block of stored values.
     #[error(
-        "ffn_widths: width {width} of parent layer {layer} cuts a block of {block} {dtype} values; use a multiple of {block}"
+        "ffn_widths: width {width} of parent layer {layer} cuts a block of {block} {dtype} values of \
+         layers.{layer}.mlp.down_proj.weight; use a multiple of {block}"
     )]
     PartialBlock {
         /// The layer, by the parent's count.

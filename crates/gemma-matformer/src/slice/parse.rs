@@ -1,12 +1,12 @@
 //! Slices from files: our TOML, and the CSV table of Google's MatFormer Lab.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::{MAX_SLICE_BYTES, Slice, SliceError};
+use crate::bounded;
 
 const NAME: &str = "name";
 const WIDTHS: &str = "FFN Hidden Dims";
@@ -79,12 +79,8 @@ pub(super) fn file(text: &str) -> Result<Slice, SliceError> {
 
 fn read(path: &str) -> Result<Vec<u8>, SliceError> {
     let fail = |error: std::io::Error| SliceError::Io { file: path.to_owned(), reason: error.to_string() };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(fail)?.take(MAX_SLICE_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
-    if bytes.len() as u64 > MAX_SLICE_BYTES {
-        return Err(SliceError::TooLarge { file: path.to_owned() });
-    }
-    Ok(bytes)
+    let bytes = bounded::read(File::open(path).map_err(fail)?, MAX_SLICE_BYTES).map_err(fail)?;
+    bytes.ok_or_else(|| SliceError::TooLarge { file: path.to_owned() })
 }
 
 /// The row of this very name, or else the only one whose name contains it, in either case.

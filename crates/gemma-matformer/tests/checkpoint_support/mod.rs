@@ -8,7 +8,8 @@ use std::path::Path;
 
 use gemma_hal::block::dequantise_row;
 use gemma_hal::{DType, Storage, Weight};
-use gemma_matformer::checkpoint::gguf::write::{MetadataValue, write_model};
+use gemma_matformer::checkpoint::gguf::write::MetadataValue;
+use gemma_matformer::export::{Export, Filling};
 use gemma_matformer::{Checkpoint, CheckpointError, Config, LayerKind, Weights, synthetic};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -86,8 +87,20 @@ pub fn tiny_weights(dtype: DType) -> Weights {
 
 /// A GGUF file of [`tiny`].
 pub fn tiny_gguf(dtype: DType, further: &[(String, MetadataValue)]) -> Vec<u8> {
+    gguf_bytes(&tiny(), &tiny_weights(DType::F32), dtype, further)
+}
+
+/// A GGUF file of `weights` with matrices of `dtype`.
+pub fn gguf_bytes(
+    config: &Config,
+    weights: &Weights,
+    dtype: DType,
+    further: &[(String, MetadataValue)],
+) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_model(&mut bytes, &tiny(), &tiny_weights(DType::F32), &|_| dtype, further).unwrap();
+    let export = Export::with_types(config, weights, &|_| dtype, further, Filling::default());
+    export.write_to(&mut bytes).unwrap();
+    assert_eq!(export.bytes(), bytes.len() as u64);
     bytes
 }
 

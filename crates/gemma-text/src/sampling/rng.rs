@@ -1,7 +1,8 @@
 //! Random numbers that are a pure function of a seed and a count.
 
 /// SplitMix64 (Steele, Lea, Flood 2014): number n is a mix of `seed + n * 0x9E3779B97F4A7C15`, so a sequence can be
-/// taken up at any point. The same on every machine.
+/// taken up at any point. The same on every machine. It stands here although `gemma-hal` has the mix too, because this
+/// crate uses nothing of ours, and a sampler needs the count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterRng {
     seed: u64,

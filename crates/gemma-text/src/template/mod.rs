@@ -29,6 +29,8 @@ const BASE_FUEL: u64 = 200_000;
 const FUEL_A_MESSAGE: u64 = 2_000;
 /// Bytes of content for one more step: room for some 16 copies of everything.
 const CONTENT_BYTES_A_STEP: u64 = 4;
+/// Messages missing from a text that are looked into, each at the price of a rendering.
+const MAX_UNSEEN: usize = 16;
 /// Depth of macros and nested loops.
 const MAX_RECURSION: usize = 64;
 /// Marks an error as made by the template's author.
@@ -200,6 +202,9 @@ impl ChatTemplate {
     /// The template runs twice: with the messages and with marks in their place. If filling in the marks gives the
     /// first text, the cuts are right. If not, the template looks into or changes the messages; then nothing tells
     /// the two apart, and a conversation that holds or makes the text of a special token is refused.
+    ///
+    /// A message is dropped when its mark is nowhere in the text and a longer mark in its place changes nothing: a
+    /// template that writes only a message's length has looked into it.
     pub fn render_segments(
         &self,
         tokenizer: &Tokenizer,
@@ -212,14 +217,17 @@ impl ChatTemplate {
         let marked: Vec<Message> =
             messages.iter().enumerate().map(|(index, each)| marks.mark(index, each)).collect();
         // A template may well fail on the marks alone, by a check of what messages say.
-        let cut = self.render(&marked, add_generation_prompt).ok().map(|text| marks.cut(&text, messages));
+        let marked_text = self.render(&marked, add_generation_prompt).ok();
         let mut expected = None;
-        if let Some((segments, seen)) = cut {
+        if let Some(marked_text) = marked_text {
+            let (segments, seen) = marks.cut(&marked_text, messages);
             if segments.iter().map(|segment| segment.text.as_str()).collect::<String>() == text {
-                if let Some(index) = seen.iter().position(|seen| !seen) {
+                if seen.iter().all(|seen| *seen) {
+                    return Ok(segments);
+                }
+                if let Some(index) = self.dropped(&marked, &seen, &marked_text, add_generation_prompt) {
                     return Err(TemplateError::Dropped { index, role: messages[index].role.name() });
                 }
-                return Ok(segments);
             }
             let own = segments.iter().filter(|segment| segment.special == SpecialTokens::Parse);
             expected =
@@ -234,6 +242,26 @@ impl ChatTemplate {
             return Err(TemplateError::SpecialFromContent);
         }
         Ok(vec![Segment { text, special: SpecialTokens::Parse }])
+    }
+
+    /// The first message that was not seen and whose length changes nothing either.
+    fn dropped(
+        &self,
+        marked: &[Message],
+        seen: &[bool],
+        text: &str,
+        add_generation_prompt: bool,
+    ) -> Option<usize> {
+        let unseen = (0..seen.len()).filter(|index| !seen[*index]).take(MAX_UNSEEN);
+        let mut longer = marked.to_vec();
+        for index in unseen {
+            longer[index].content = marked[index].content.repeat(2);
+            if self.render(&longer, add_generation_prompt).is_ok_and(|longer| longer == text) {
+                return Some(index);
+            }
+            longer[index].content.clone_from(&marked[index].content);
+        }
+        None
     }
 
     fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TemplateError> {
@@ -310,7 +338,22 @@ fn charge_items(state: &State<'_, '_>, list: &Value) -> Result<(), minijinja::Er
     Ok(())
 }
 
-fn check_conversation(messages: &[Message], add_generation_prompt: bool) -> Result<(), TemplateError> {
+/// Checks a conversation that a user's message comes next in: sizes, roles in turn, no user without an answer.
+///
+/// # Errors
+/// [`TemplateError::TooLarge`], [`TemplateError::RoleOrder`] or [`TemplateError::Unanswered`] with the message's index.
+pub fn check_history(messages: &[Message]) -> Result<(), TemplateError> {
+    check_turns(messages)?;
+    match messages.last() {
+        Some(Message { role: Role::User, .. }) => {
+            Err(TemplateError::Unanswered { index: messages.len() - 1 })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sizes, and whose turn each message is.
+fn check_turns(messages: &[Message]) -> Result<(), TemplateError> {
     within("the number of messages", messages.len(), MAX_MESSAGES)?;
     let content = messages.iter().map(|message| message.content.len()).sum();
     within("the length of all messages in bytes", content, MAX_CONTENT_BYTES)?;
@@ -323,6 +366,11 @@ fn check_conversation(messages: &[Message], add_generation_prompt: bool) -> Resu
         };
         due = next;
     }
+    Ok(())
+}
+
+fn check_conversation(messages: &[Message], add_generation_prompt: bool) -> Result<(), TemplateError> {
+    check_turns(messages)?;
     match messages.last() {
         None | Some(Message { role: Role::System, .. }) => Err(TemplateError::NoMessages),
         Some(Message { role: Role::Assistant, .. }) if add_generation_prompt => {

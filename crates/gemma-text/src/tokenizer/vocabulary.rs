@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::json::{byte_piece, split_merge};
+use super::json::{self, byte_piece, split_merge};
 use super::{
     ALWAYS_SPECIAL, Kind, MAX_MERGE_BYTES, MAX_MERGES, MAX_PIECE_BYTES, MAX_VOCABULARY, MAX_VOCABULARY_BYTES,
-    Parts, Piece, SpecialIds, invalid, within,
+    Parts, Piece, SPACE_PIECE, SpecialIds, build, invalid, within,
 };
 use crate::TokenizerError;
 
@@ -63,6 +63,63 @@ impl TokenType {
         [Self::Normal, Self::Unknown, Self::Control, Self::UserDefined, Self::Unused, Self::Byte]
             .into_iter()
             .find(|kind| *kind as i32 == number)
+    }
+}
+
+impl Vocabulary {
+    /// A Hugging Face `tokenizer.json` as the arrays of a GGUF file; `name` is used in errors.
+    ///
+    /// Scores put pieces in the order of their first merges, so that readers without merges join the same pairs. Ids
+    /// that no piece has get an unused one.
+    ///
+    /// # Errors
+    /// Those of [`crate::Tokenizer::from_json`].
+    pub fn from_json(bytes: &[u8], name: &str) -> Result<Self, TokenizerError> {
+        let parts = json::read(bytes, name)?;
+        build::check_sizes(&parts)?;
+        let mut ranks: HashMap<String, usize> = HashMap::with_capacity(parts.merges.len());
+        for (rank, (left, right)) in parts.merges.iter().enumerate() {
+            ranks.entry(format!("{left}{right}")).or_insert(rank);
+        }
+        let count = parts.pieces.len();
+        let (mut tokens, mut scores, mut types) =
+            (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
+        for (id, piece) in parts.pieces.iter().enumerate() {
+            let kind = piece.as_ref().map_or(TokenType::Unused, token_type);
+            let text = piece.as_ref().map_or_else(|| format!("[PAD{id}]"), |piece| piece.text.to_string());
+            // What no merge makes comes behind all that merges make.
+            let rank = ranks.get(&text).copied().unwrap_or(ranks.len() + id);
+            scores.push(if kind == TokenType::Normal { -(rank as f32) } else { 0.0 });
+            types.push(kind as i32);
+            tokens.push(text);
+        }
+        let merges = parts.merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
+        Ok(Self {
+            name: parts.name,
+            tokens,
+            scores: Some(scores),
+            merges: Some(merges),
+            token_types: types,
+            bos: parts.special.bos,
+            eos: parts.special.eos,
+            unk: parts.special.unknown,
+            pad: parts.special.pad,
+            add_bos: parts.special.add_bos,
+            add_space_prefix: parts.space_prefix,
+        })
+    }
+}
+
+fn token_type(piece: &Piece) -> TokenType {
+    match piece.kind {
+        // A run of spaces is found by merging; readers take a user-defined piece for what it literally says.
+        Kind::UserDefined if piece.text.contains(SPACE_PIECE) => TokenType::Normal,
+        Kind::Normal => TokenType::Normal,
+        Kind::Unknown => TokenType::Unknown,
+        Kind::Control => TokenType::Control,
+        Kind::UserDefined => TokenType::UserDefined,
+        Kind::Unused => TokenType::Unused,
+        Kind::Byte(_) => TokenType::Byte,
     }
 }
 

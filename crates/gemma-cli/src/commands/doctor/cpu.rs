@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gemma_cpu::bandwidth;
+use gemma_cpu::measure;
 use gemma_cpu::pool::Pool;
 use gemma_cpu::simd::Isa;
 
@@ -10,9 +10,15 @@ use super::Finding;
 use super::machine::Machine;
 use crate::output;
 
-/// Features that kernels of ours use or will use, by the names of /proc/cpuinfo.
-const FEATURES: [&str; 9] =
-    ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx_vnni"];
+/// Features that kernels of ours use or will use, by the names of /proc/cpuinfo, and the key that they stand behind:
+/// of x86-64, then of AArch64.
+const FEATURES: [(&str, &[&str]); 2] = [
+    (
+        "flags",
+        &["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx_vnni"],
+    ),
+    ("Features", &["asimd", "asimddp", "i8mm"]),
+];
 
 /// What the system tells.
 pub(super) fn findings(machine: &Machine<'_>) -> Vec<Finding> {
@@ -20,14 +26,19 @@ pub(super) fn findings(machine: &Machine<'_>) -> Vec<Finding> {
     vec![processor(&info), features(&info), memory(machine)]
 }
 
-/// What the kernels reach: takes about half a second.
+/// What the kernels reach: takes about a second.
 pub(super) fn measured(isa: Isa, pool: &Pool) -> Vec<Finding> {
-    let (read, flops) = (bandwidth::measure(isa, pool), bandwidth::peak_flops(isa, pool));
+    let (read, flops) = (measure::read_bandwidth(isa, pool), measure::f32_peak(isa, pool));
+    let int8 = measure::int8_peak(isa, pool);
     let threads = pool.threads();
     vec![
         Finding::ok("kernels", format!("{} on {threads} threads", isa.name())),
         Finding::ok("bandwidth", format!("{:.1} GB/s read, measured", read / 1e9)),
         Finding::ok("arithmetic", format!("{:.0} GFLOP/s in f32, measured", flops / 1e9)),
+        Finding::ok(
+            "bytes",
+            format!("{:.0} GOP/s in int8 ({}), measured", int8.operations / 1e9, int8.instruction),
+        ),
     ]
 }
 
@@ -44,10 +55,10 @@ fn processor(info: &str) -> Finding {
 }
 
 fn features(info: &str) -> Finding {
-    let flags: BTreeSet<&str> =
-        values(info, "flags").next().unwrap_or_default().split_ascii_whitespace().collect();
-    let (has, lacks): (Vec<&str>, Vec<&str>) =
-        FEATURES.into_iter().partition(|feature| flags.contains(feature));
+    let listed = FEATURES.iter().find_map(|(key, names)| Some((values(info, key).next()?, *names)));
+    let (flags, names) = listed.unwrap_or_default();
+    let flags: BTreeSet<&str> = flags.split_ascii_whitespace().collect();
+    let (has, lacks): (Vec<&str>, Vec<&str>) = names.iter().partition(|feature| flags.contains(**feature));
     match (has.is_empty(), lacks.is_empty()) {
         (true, _) => Finding::warning("features", "none that the fast kernels use; the portable ones run"),
         (_, true) => Finding::ok("features", has.join(" ")),

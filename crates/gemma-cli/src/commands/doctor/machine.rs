@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Largest file read; what the system tells is short.
+/// Most of a file that is read: the beginning of a longer one still tells what is looked for, so that here, other than
+/// in [`crate::input`], more is no error.
 const MAX_BYTES: usize = 1 << 20;
 
 /// What `gemma doctor` looks at.
@@ -67,6 +68,7 @@ impl Machine<'_> {
     pub(super) fn library(&self, name: &str) -> Option<PathBuf> {
         let folders = [
             "usr/lib/x86_64-linux-gnu",
+            "usr/lib/aarch64-linux-gnu",
             "usr/lib64",
             "usr/lib",
             "usr/local/lib",

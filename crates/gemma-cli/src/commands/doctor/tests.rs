@@ -117,6 +117,20 @@ fn a_laptop_with_everything() {
     assert_eq!(all.len(), 20, "the 19 above and npu-power-mode: {all:#?}");
 }
 
+#[test]
+fn features_of_another_architecture() {
+    for (features, expected) in [
+        ("fp asimd evtstrm fphp asimdhp asimddp i8mm bf16", "asimd asimddp i8mm"),
+        ("fp asimd evtstrm crc32", "asimd (not: asimddp i8mm)"),
+    ] {
+        let info = format!("processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: {features}\nCPU part\t: 0xd0b\n");
+        let tree = laptop(&[("proc/cpuinfo", Some(&info))]);
+        let all = look(tree.path(), ANYONE, None);
+        let finding = topic(&all, "features");
+        assert_eq!((finding.status, finding.found.as_str()), (Status::Ok, expected));
+    }
+}
+
 /// What changes, the topic, its status, and a part of the remedy.
 type Amiss = (&'static [(&'static str, Option<&'static str>)], &'static str, Status, &'static str);
 

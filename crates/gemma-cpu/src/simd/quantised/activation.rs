@@ -74,6 +74,7 @@ pub(in crate::simd) struct Inputs<'a> {
 pub(super) struct Rounded<'a> {
     pub(super) quants: &'a [[i8; BLOCK]],
     pub(super) scales: &'a [f32],
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for products with unsigned weights"))]
     pub(super) sums: &'a [i32],
     pub(super) firsts: &'a [i32],
 }
@@ -165,9 +166,9 @@ pub(super) fn with_inputs<R>(
             }
         };
         if values.len() < SERIAL_VALUES {
-            job(0..pieces)
+            job(0..pieces);
         } else {
-            pool.for_ranges(pieces, 1, job)
+            pool.for_ranges(pieces, 1, job);
         }
         then(Inputs {
             n,

@@ -7,6 +7,9 @@
 mod activation;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod columns;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use std::ops::Range;
@@ -23,6 +26,9 @@ use activation::Layout;
 pub(super) use activation::Inputs;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512Vnni;
+pub use columns::linear_columns_rounded;
+#[cfg(target_arch = "aarch64")]
+pub use neon::{NeonDot, NeonI8mm};
 
 /// Chains that an output is summed in, and blocks of a group.
 const CHAINS: usize = 4;
@@ -41,6 +47,8 @@ pub(super) fn supports(isa: Isa, dtype: DType) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(_) => dtype.block_len() > 1,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
         Isa::Portable(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
         #[cfg(target_arch = "x86_64")]
         _ => false,
@@ -53,6 +61,8 @@ pub(super) fn reserve_scratch(isa: Isa, n: usize, columns: usize) {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(_) => avx512::reserve_scratch(n, columns),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => neon::reserve_scratch(n, columns),
         _ => {}
     }
 }
@@ -68,6 +78,8 @@ pub(super) fn with_inputs<R>(
     let panels = match kernels.isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(_) => values.len() / columns > FEW_INPUTS,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => values.len() / columns > FEW_INPUTS,
         _ => false,
     };
     let layout = if panels { Layout::Tiled } else { Layout::Grouped };
@@ -85,6 +97,12 @@ pub(super) fn run_rows(
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(token) => avx512::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon(token) => neon::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot(token) => neon::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm(token) => neon::run_rows(token, matrix, rows, inputs, target),
         _ => portable::run_rows(matrix, rows, inputs, target),
     }
 }

@@ -33,7 +33,7 @@ pub const MAX_NAME_BYTES: u64 = 65_535;
 pub const MAX_ALIGNMENT: u64 = 1 << 20;
 
 const MAGIC: &[u8] = b"GGUF";
-const DEFAULT_ALIGNMENT: u64 = 32;
+pub(crate) const DEFAULT_ALIGNMENT: u64 = 32;
 const ALIGNMENT_KEY: &str = "general.alignment";
 
 /// The header, metadata and tensor directory of a GGUF file.
@@ -110,6 +110,16 @@ impl Gguf {
             }
             Some(_) => self.wrong(key, "a text"),
         }
+    }
+
+    /// What the file says of the model beside its architecture.
+    pub(crate) fn about(&self) -> Result<Vec<(String, String)>, CheckpointError> {
+        let texts = self.metadata.iter().filter(|(key, value)| {
+            key.starts_with("general.")
+                && *key != config::keys::ARCHITECTURE
+                && matches!(value, Value::String(_))
+        });
+        texts.map(|(key, _)| Ok((key.clone(), self.text(key)?.unwrap_or_default()))).collect()
     }
 
     /// The elements of an array, or the one value that stands in its place; `None` when the key is missing.

@@ -4,6 +4,7 @@
 
 use super::config::keys;
 use super::metadata::Value;
+use super::write::MetadataValue;
 use super::{CheckpointError, Gguf};
 
 /// The tokenizer data of a GGUF file. Ids are indexes of [`GgufVocabulary::tokens`].
@@ -52,6 +53,50 @@ pub(super) mod names {
     pub(crate) const ADD_SPACE: &str = "tokenizer.ggml.add_space_prefix";
     pub(crate) const TEMPLATE: &str = "tokenizer.chat_template";
     pub(crate) const HUGGINGFACE: &str = "tokenizer.huggingface.json";
+}
+
+/// ggml's number for tokens that nothing makes.
+const UNUSED: i32 = 5;
+
+impl GgufVocabulary {
+    /// With a token for every id of a model of `count` ids, as llama.cpp wants it; those that are added are unused.
+    #[must_use]
+    pub fn padded(mut self, count: usize) -> Self {
+        let first = self.tokens.len();
+        if first > 0 && first < count {
+            self.tokens.extend((first..count).map(|id| format!("[PAD{id}]")));
+            if !self.scores.is_empty() {
+                self.scores.resize(count, 0.0);
+            }
+            if !self.token_types.is_empty() {
+                self.token_types.resize(count, UNUSED);
+            }
+        }
+        self
+    }
+
+    /// The entries from which it is read back; lists that are empty are left out.
+    pub fn metadata(&self) -> Vec<(String, MetadataValue)> {
+        use MetadataValue::{Bool, F32s, I32s, String as Text, Strings, U32};
+        let text = |text: &Option<String>| text.clone().map(Text);
+        let entries = [
+            (names::MODEL, (!self.model.is_empty()).then(|| Text(self.model.clone()))),
+            (names::TOKENS, (!self.tokens.is_empty()).then(|| Strings(self.tokens.clone()))),
+            (names::SCORES, (!self.scores.is_empty()).then(|| F32s(self.scores.clone()))),
+            (names::TYPES, (!self.token_types.is_empty()).then(|| I32s(self.token_types.clone()))),
+            (names::MERGES, (!self.merges.is_empty()).then(|| Strings(self.merges.clone()))),
+            (keys::BOS, self.bos.map(U32)),
+            (keys::EOS, self.eos.map(U32)),
+            (keys::EOT, self.end_of_turn.map(U32)),
+            (names::UNKNOWN, self.unknown.map(U32)),
+            (names::PADDING, self.padding.map(U32)),
+            (names::ADD_BOS, self.add_bos.map(Bool)),
+            (names::ADD_SPACE, self.add_space_prefix.map(Bool)),
+            (names::TEMPLATE, text(&self.chat_template)),
+            (names::HUGGINGFACE, text(&self.huggingface_json)),
+        ];
+        entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    }
 }
 
 impl Gguf {

@@ -1,20 +1,17 @@
-//! Writes GGUF version 3: any metadata and tensors, and a whole model from a [`Config`] and [`Weights`].
+//! Writes the front of a GGUF version 3 file: metadata and tensor directory, of anything or of a [`Config`].
 //!
-//! Tensors are streamed row by row, so a model is never in memory. Reading a written model back gives the identical
-//! configuration; where llama.cpp has no key for a field, a `gemma3n.` key of our own carries it. A layer that uses
-//! another layer's keys and values is written without any, which llama.cpp does not accept.
+//! Reading a written model back gives the identical configuration; where llama.cpp has no key for a field, a
+//! `gemma3n.` key of our own carries it. Tensors themselves are written by [`crate::export`].
 
 use std::io::{self, Write};
 
-use gemma_hal::block::{dequantise_row, quantise_row};
-use gemma_hal::{DType, Weight};
+use gemma_hal::DType;
 
-use super::super::names::{self, ALTUP_PROJECTIONS, ALTUP_UNEMBED};
 use super::config::keys;
 use super::metadata::Kind;
 use super::tensors::type_number;
 use super::{DEFAULT_ALIGNMENT, MAGIC};
-use crate::{Config, LayerKind, Weights};
+use crate::{Config, LayerKind};
 
 const VERSION: u32 = 3;
 /// ggml's version of its block formats.
@@ -65,6 +62,11 @@ impl GgufWriter {
         self.metadata.push((key.to_owned(), value));
     }
 
+    /// Whether there is an entry of this key.
+    pub fn has(&self, key: &str) -> bool {
+        self.metadata.iter().any(|(present, _)| present == key)
+    }
+
     /// Adds a tensor; `dimensions` are in GGUF's order, columns first.
     ///
     /// # Panics
@@ -81,34 +83,24 @@ impl GgufWriter {
         });
     }
 
-    /// Writes the file; `fill` is called once for each tensor, in the order they were added, and must write exactly
-    /// its bytes.
-    ///
-    /// # Errors
-    /// Those of `out` and `fill`; [`io::ErrorKind::InvalidInput`] when `fill` wrote another number of bytes.
-    pub fn write(
-        &self,
-        out: &mut dyn Write,
-        fill: &mut dyn FnMut(usize, &mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut out = Counting { out, written: 0 };
-        self.write_header(&mut out)?;
-        out.pad()?;
-        for (index, tensor) in self.tensors.iter().enumerate() {
-            let start = out.written;
-            fill(index, &mut out)?;
-            if out.written - start != tensor.bytes {
-                let problem = format!(
-                    "{} bytes written for {}, not {}",
-                    out.written - start,
-                    tensor.name,
-                    tensor.bytes
-                );
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
-            }
-            out.pad()?;
-        }
-        out.flush()
+    /// Everything before the first tensor, padding included.
+    pub fn header(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_header(&mut bytes).expect("memory takes all bytes");
+        bytes.resize(bytes.len().next_multiple_of(DEFAULT_ALIGNMENT as usize), 0);
+        bytes
+    }
+
+    /// First byte, from the end of the header, and bytes of every tensor, in the order they were added. Zeros fill
+    /// the gaps, and the file up to a multiple of 32 bytes.
+    pub fn places(&self) -> Vec<(u64, u64)> {
+        let mut offset = 0_u64;
+        let place = |tensor: &Tensor| {
+            let place = (offset, tensor.bytes);
+            offset = (offset + tensor.bytes).next_multiple_of(DEFAULT_ALIGNMENT);
+            place
+        };
+        self.tensors.iter().map(place).collect()
     }
 
     fn write_header(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -120,8 +112,7 @@ impl GgufWriter {
             write_string(out, key)?;
             value.write(out)?;
         }
-        let mut offset = 0_u64;
-        for tensor in &self.tensors {
+        for (tensor, (offset, _)) in self.tensors.iter().zip(self.places()) {
             write_string(out, &tensor.name)?;
             out.write_all(&(tensor.dimensions.len() as u32).to_le_bytes())?;
             for dimension in &tensor.dimensions {
@@ -129,129 +120,13 @@ impl GgufWriter {
             }
             out.write_all(&type_number(tensor.dtype).to_le_bytes())?;
             out.write_all(&offset.to_le_bytes())?;
-            offset = (offset + tensor.bytes).next_multiple_of(DEFAULT_ALIGNMENT);
         }
         Ok(())
-    }
-}
-
-/// Writes a model. `dtype` chooses the type of each matrix by its canonical name; a matrix whose rows do not end on a
-/// block of that type keeps its own, and norms and coefficients are always f32. `further` entries, such as the
-/// tokenizer's, follow those of the configuration; an entry that the configuration has made already is left out.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write_model(
-    out: &mut dyn Write,
-    config: &Config,
-    weights: &Weights,
-    dtype: &dyn Fn(&str) -> DType,
-    further: &[(String, MetadataValue)],
-) -> io::Result<()> {
-    let mut writer = GgufWriter::default();
-    for (key, value) in config_metadata(config) {
-        writer.metadata(key, value);
-    }
-    for (key, value) in further {
-        if writer.metadata.iter().all(|(present, _)| present != key) {
-            writer.metadata(key, value.clone());
-        }
-    }
-    let contents = contents(config, weights, dtype);
-    for content in &contents {
-        writer.tensor(&content.name, &content.dimensions(), content.dtype);
-    }
-    writer.write(out, &mut |index, out| contents[index].write(out))
-}
-
-/// A tensor to write and the rows it is made of.
-struct Content<'a> {
-    name: String,
-    dtype: DType,
-    /// Written one after the other.
-    parts: Vec<&'a Weight>,
-    /// Rows, each part's, in blocks of this many: the blocks that are written.
-    rows: Option<(usize, &'a [usize])>,
-    /// Columns, in blocks of this many: the blocks that are written.
-    columns: Option<(usize, &'a [usize])>,
-}
-
-fn contents<'a>(config: &Config, weights: &'a Weights, dtype: &dyn Fn(&str) -> DType) -> Vec<Content<'a>> {
-    let mut contents: Vec<Content<'a>> = Vec::new();
-    weights.for_each(&mut |canonical, weight| {
-        let stack = [ALTUP_PROJECTIONS, ALTUP_UNEMBED]
-            .into_iter()
-            .find(|stack| canonical.strip_prefix(stack.canonical).is_some_and(|rest| rest.starts_with('.')));
-        let name = stack.map_or_else(|| names::to_gguf(canonical), |stack| Some(stack.gguf.to_owned()));
-        let name = name.expect("every tensor of the model has a GGUF name");
-        if let Some(content) = contents.iter_mut().find(|content| content.name == name) {
-            content.parts.push(weight);
-            return;
-        }
-        let blocks = Some((config.ple_width, weights.ple_blocks.as_slice()));
-        let content = Content {
-            name,
-            dtype: DType::F32,
-            parts: vec![weight],
-            rows: blocks.filter(|_| canonical == names::PLE_PROJECTION.canonical),
-            columns: blocks.filter(|_| canonical == names::PLE_TABLE.canonical),
-        };
-        let wanted = if names::is_small(canonical) { DType::F32 } else { dtype(canonical) };
-        let fits = content.width().is_multiple_of(wanted.block_len());
-        contents.push(Content { dtype: if fits { wanted } else { weight.dtype() }, ..content });
-    });
-    contents
-}
-
-impl Content<'_> {
-    /// Columns that are written.
-    fn width(&self) -> usize {
-        self.columns.map_or(self.parts[0].columns(), |(width, blocks)| width * blocks.len())
-    }
-
-    fn dimensions(&self) -> Vec<u64> {
-        let rows = self.rows.map_or(self.parts[0].rows(), |(height, blocks)| height * blocks.len());
-        let columns = self.width() as u64;
-        let stacked = self.name == ALTUP_PROJECTIONS.gguf || self.name == ALTUP_UNEMBED.gguf;
-        match (rows, stacked) {
-            (_, true) => vec![columns, rows as u64, self.parts.len() as u64],
-            (1, false) => vec![columns],
-            _ => vec![columns, rows as u64],
-        }
-    }
-
-    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        for part in &self.parts {
-            match self.rows {
-                None => (0..part.rows()).try_for_each(|row| self.write_row(part, row, out))?,
-                Some((height, blocks)) => blocks
-                    .iter()
-                    .flat_map(|block| block * height..(block + 1) * height)
-                    .try_for_each(|row| self.write_row(part, row, out))?,
-            }
-        }
-        Ok(())
-    }
-
-    fn write_row(&self, weight: &Weight, row: usize, out: &mut dyn Write) -> io::Result<()> {
-        let stored = weight.row(row);
-        let whole = (weight.columns(), [0].as_slice());
-        let (width, blocks) = self.columns.unwrap_or(whole);
-        if let (true, Some(bytes)) = (weight.dtype() == self.dtype, self.dtype.row_bytes(width)) {
-            return blocks
-                .iter()
-                .try_for_each(|block| out.write_all(&stored[block * bytes..(block + 1) * bytes]));
-        }
-        let mut values = vec![0.0; weight.columns()];
-        dequantise_row(weight.dtype(), stored, &mut values);
-        let kept: Vec<f32> =
-            blocks.iter().flat_map(|block| &values[block * width..(block + 1) * width]).copied().collect();
-        out.write_all(&quantise_row(self.dtype, &kept))
     }
 }
 
 /// The metadata from which the configuration is read back.
-fn config_metadata(config: &Config) -> Vec<(&'static str, MetadataValue)> {
+pub(crate) fn config_metadata(config: &Config) -> Vec<(&'static str, MetadataValue)> {
     use MetadataValue::{Bools, F32, F32s, String, U32, U32s};
     let count = |count: usize| U32(count as u32);
     let first = config.ffn_widths[0];
@@ -349,29 +224,4 @@ fn write_string(out: &mut dyn Write, text: &str) -> io::Result<()> {
 
 fn write_length(out: &mut dyn Write, length: usize) -> io::Result<()> {
     out.write_all(&(length as u64).to_le_bytes())
-}
-
-/// Counts bytes, to pad tensors to the alignment.
-struct Counting<'a> {
-    out: &'a mut dyn Write,
-    written: u64,
-}
-
-impl Counting<'_> {
-    fn pad(&mut self) -> io::Result<()> {
-        let padding = self.written.next_multiple_of(DEFAULT_ALIGNMENT) - self.written;
-        self.write_all(&[0; DEFAULT_ALIGNMENT as usize][..padding as usize])
-    }
-}
-
-impl Write for Counting<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.written += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }
