@@ -65,6 +65,8 @@ pub(in crate::simd) struct Inputs<'a> {
     scales: &'a [f32],
     /// Sums of the quants of a block.
     sums: &'a [i32],
+    /// Sums of the first 16 quants of a block.
+    firsts: &'a [i32],
 }
 
 /// The quants, scales and sums of some blocks.
@@ -74,6 +76,7 @@ pub(super) struct Rounded<'a> {
     pub(super) scales: &'a [f32],
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for products with unsigned weights"))]
     pub(super) sums: &'a [i32],
+    pub(super) firsts: &'a [i32],
 }
 
 impl<'a> Inputs<'a> {
@@ -94,7 +97,8 @@ impl<'a> Inputs<'a> {
         Rounded {
             quants: &self.quants.as_chunks().0[range.clone()],
             scales: &self.scales[range.clone()],
-            sums: &self.sums[range],
+            sums: &self.sums[range.clone()],
+            firsts: &self.firsts[range],
         }
     }
 }
@@ -105,6 +109,7 @@ struct Room {
     lines: Vec<Line>,
     scales: Vec<f32>,
     sums: Vec<i32>,
+    firsts: Vec<i32>,
 }
 
 impl Room {
@@ -113,6 +118,7 @@ impl Room {
         self.lines.resize(self.lines.len().max(lines), Line([0; LINE]));
         self.scales.resize(self.scales.len().max(blocks), 0.0);
         self.sums.resize(self.sums.len().max(blocks), 0);
+        self.firsts.resize(self.firsts.len().max(blocks), 0);
     }
 }
 
@@ -144,6 +150,7 @@ pub(super) fn with_inputs<R>(
             quants: quants.as_mut_ptr().cast(),
             scales: room.scales.as_mut_ptr(),
             sums: room.sums.as_mut_ptr(),
+            firsts: room.firsts.as_mut_ptr(),
         };
         let pieces = if layout == Layout::Grouped { n } else { n.div_ceil(TILE) };
         let job = |range: Range<usize>| {
@@ -152,22 +159,16 @@ pub(super) fn with_inputs<R>(
                 let blocks = tokens.start * stride..tokens.end * stride;
                 // SAFETY: the room has `total` blocks, pieces cover disjoint ranges of them, and each piece is handed
                 // out once; the room stays borrowed until the region has ended.
-                let (quants, scales, sums) = unsafe { target.slices(blocks) };
+                let (quants, scales, [sums, firsts]) = unsafe { target.slices(blocks) };
                 let values = &values[tokens.start * columns..tokens.end * columns];
-                isa.run(Round {
-                    values: values.as_chunks().0,
-                    count: tokens.len(),
-                    layout,
-                    quants,
-                    scales,
-                    sums,
-                });
+                let (values, count) = (values.as_chunks().0, tokens.len());
+                isa.run(Round { values, count, layout, quants, scales, sums, firsts });
             }
         };
         if values.len() < SERIAL_VALUES {
-            job(0..pieces)
+            job(0..pieces);
         } else {
-            pool.for_ranges(pieces, 1, job)
+            pool.for_ranges(pieces, 1, job);
         }
         then(Inputs {
             n,
@@ -176,6 +177,7 @@ pub(super) fn with_inputs<R>(
             quants: &bytemuck::cast_slice(&room.lines)[..total * BLOCK],
             scales: &room.scales[..total],
             sums: &room.sums[..total],
+            firsts: &room.firsts[..total],
         })
     })
 }
@@ -186,6 +188,7 @@ struct Target {
     quants: *mut [i8; BLOCK],
     scales: *mut f32,
     sums: *mut i32,
+    firsts: *mut i32,
 }
 
 // SAFETY: the pointers are used through `slices` only, whose callers keep ranges of different threads apart.
@@ -197,14 +200,17 @@ impl Target {
     unsafe fn slices<'a>(
         &self,
         blocks: Range<usize>,
-    ) -> (&'a mut [[i8; BLOCK]], &'a mut [f32], &'a mut [i32]) {
+    ) -> (&'a mut [[i8; BLOCK]], &'a mut [f32], [&'a mut [i32]; 2]) {
         let (start, len) = (blocks.start, blocks.len());
         // SAFETY: the caller vouches for the blocks.
         unsafe {
             (
                 std::slice::from_raw_parts_mut(self.quants.add(start), len),
                 std::slice::from_raw_parts_mut(self.scales.add(start), len),
-                std::slice::from_raw_parts_mut(self.sums.add(start), len),
+                [
+                    std::slice::from_raw_parts_mut(self.sums.add(start), len),
+                    std::slice::from_raw_parts_mut(self.firsts.add(start), len),
+                ],
             )
         }
     }
@@ -218,6 +224,7 @@ struct Round<'a> {
     quants: &'a mut [[i8; BLOCK]],
     scales: &'a mut [f32],
     sums: &'a mut [i32],
+    firsts: &'a mut [i32],
 }
 
 impl Kernel for Round<'_> {
@@ -231,16 +238,16 @@ impl Kernel for Round<'_> {
             Layout::Grouped => {
                 let halves = self.quants.as_flattened_mut().as_chunks_mut::<{ BLOCK / 2 }>().0;
                 for (block, values) in self.values.iter().enumerate() {
-                    let (quants, scale, sum) = round(values);
+                    let (quants, scale, [sum, first_sum]) = round(values);
                     let first = block / CHAINS * 2 * CHAINS + block % CHAINS;
                     halves[first].copy_from_slice(&quants[..BLOCK / 2]);
                     halves[first + CHAINS].copy_from_slice(&quants[BLOCK / 2..]);
-                    (self.scales[block], self.sums[block]) = (scale, sum);
+                    (self.scales[block], self.sums[block], self.firsts[block]) = (scale, sum, first_sum);
                 }
                 for block in blocks..self.scales.len() {
                     let first = block / CHAINS * 2 * CHAINS + block % CHAINS;
                     (halves[first], halves[first + CHAINS]) = ([0; BLOCK / 2], [0; BLOCK / 2]);
-                    (self.scales[block], self.sums[block]) = (0.0, 0);
+                    (self.scales[block], self.sums[block], self.firsts[block]) = (0.0, 0, 0);
                 }
             }
             Layout::Tiled => {
@@ -248,7 +255,9 @@ impl Kernel for Round<'_> {
                 for (token, values) in self.values.chunks_exact(blocks).enumerate() {
                     for (block, values) in values.iter().enumerate() {
                         let at = (starts[block % CHAINS] + block / CHAINS) * self.count + token;
-                        (self.quants[at], self.scales[at], self.sums[at]) = round(values);
+                        let (quants, scale, sums) = round(values);
+                        (self.quants[at], self.scales[at]) = (quants, scale);
+                        [self.sums[at], self.firsts[at]] = sums;
                     }
                 }
             }
@@ -256,9 +265,9 @@ impl Kernel for Round<'_> {
     }
 }
 
-/// Quants, scale and sum of a block. A value that is not finite makes the scale NaN, and with it every output.
+/// Quants, scale and sums (of all, of the first half) of a block. A value that is not finite makes the scale NaN, and with it every output.
 #[inline(always)]
-fn round(values: &[f32; BLOCK]) -> ([i8; BLOCK], f32, i32) {
+fn round(values: &[f32; BLOCK]) -> ([i8; BLOCK], f32, [i32; 2]) {
     // Magnitudes compare as integers, with what is not finite above the rest.
     let mut largest = 0;
     for value in values {
@@ -266,22 +275,24 @@ fn round(values: &[f32; BLOCK]) -> ([i8; BLOCK], f32, i32) {
     }
     let largest = f32::from_bits(largest);
     if !largest.is_finite() {
-        return ([0; BLOCK], f32::NAN, 0);
+        return ([0; BLOCK], f32::NAN, [0; 2]);
     }
     if largest < SMALLEST {
-        return ([0; BLOCK], 0.0, 0);
+        return ([0; BLOCK], 0.0, [0; 2]);
     }
     // Adding 1.5 · 2^23 leaves the nearest integer, ties to even, in the low bits.
     const SHIFT: f32 = 12_582_912.0;
     let inverse = 127.0 / largest;
-    let mut quants = [0; BLOCK];
-    let mut sum = 0;
-    for (quant, value) in quants.iter_mut().zip(values) {
-        let integer = (value * inverse + SHIFT).to_bits().cast_signed() - SHIFT.to_bits().cast_signed();
-        *quant = integer as i8;
-        sum += integer;
+    let (mut quants, mut sums) = ([0; BLOCK], [0; 2]);
+    for half in 0..2 {
+        for i in half * BLOCK / 2..(half + 1) * BLOCK / 2 {
+            let integer =
+                (values[i] * inverse + SHIFT).to_bits().cast_signed() - SHIFT.to_bits().cast_signed();
+            quants[i] = integer as i8;
+            sums[half] += integer;
+        }
     }
-    (quants, largest / 127.0, sum)
+    (quants, largest / 127.0, [sums[0] + sums[1], sums[0]])
 }
 
 #[cfg(test)]
@@ -292,9 +303,10 @@ mod tests {
     fn rounding_is_to_the_nearest_step() {
         let mut values: [f32; BLOCK] = std::array::from_fn(|i| (i as f32 * 0.37).sin() * 3.0);
         values[7] = -4.0;
-        let (quants, scale, sum) = round(&values);
+        let (quants, scale, [sum, first]) = round(&values);
         assert_eq!(quants[7], -127);
         assert_eq!(sum, quants.iter().map(|q| i32::from(*q)).sum());
+        assert_eq!(first, quants[..16].iter().map(|q| i32::from(*q)).sum());
         for (value, quant) in values.iter().zip(quants) {
             assert!((value - scale * f32::from(quant)).abs() <= scale * 0.5001, "{value}");
         }
@@ -308,7 +320,7 @@ mod tests {
             let (quants, scale, _) = round(&values);
             assert!(scale.is_nan() && quants == [0; BLOCK]);
         }
-        assert_eq!(round(&[1e-38; BLOCK]), ([0; BLOCK], 0.0, 0));
+        assert_eq!(round(&[1e-38; BLOCK]), ([0; BLOCK], 0.0, [0; 2]));
         let (quants, scale, _) = round(&[f32::MAX; BLOCK]);
         assert!(quants == [127; BLOCK] && scale.is_finite());
     }

@@ -44,16 +44,15 @@ const FEW_INPUTS: usize = 4;
 
 /// Whether there is an integer kernel for this format.
 pub(super) fn supports(isa: Isa, dtype: DType) -> bool {
-    let kernels = match isa {
+    match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni(_) => true,
+        Isa::Avx512Vnni(_) => dtype.block_len() > 1,
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => true,
-        Isa::Portable(_) => true,
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
+        Isa::Portable(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
         #[cfg(target_arch = "x86_64")]
         _ => false,
-    };
-    kernels && matches!(dtype, DType::Q4_0 | DType::Q8_0)
+    }
 }
 
 /// Makes the scratch memory of the current thread for products of up to `n` inputs of up to `columns` values.

@@ -9,10 +9,12 @@ use crate::simd::lanes::part;
 
 /// A stored block format.
 pub(super) trait Format: Copy + 'static {
-    /// Bytes of a block of 32 values.
-    const BLOCK_BYTES: usize;
+    /// Bytes of a group; of half a block, where that has 256 values.
+    const GROUP_BYTES: usize;
     /// Unpacked quants are unsigned: what they stand for, plus this power of two.
-    const OFFSET_LOG2: u32;
+    const OFFSET_LOG2: Option<u32>;
+    /// What a block of 32 values has besides its scale.
+    const MORE: More = More::Nothing;
     /// A group as it is loaded.
     type Raw: Copy;
 
@@ -22,6 +24,22 @@ pub(super) trait Format: Copy + 'static {
     fn quants(simd: Avx512Vnni, raw: Self::Raw) -> [__m512i; 2];
     /// Scales of 4 rows: value `r` of lane `b` is that of block `b` of row `r`.
     fn scales(simd: Avx512Vnni, rows: [Self::Raw; 4]) -> __m512;
+    /// What [`More`] says, in the same order.
+    #[inline(always)]
+    fn more(_: Avx512Vnni, _: [Self::Raw; 4]) -> __m512 {
+        vnni!(_mm512_setzero_ps())
+    }
+}
+
+/// What a block of 32 values may have besides a scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum More {
+    /// No more.
+    Nothing,
+    /// A number that is added to each of its values.
+    Minimum,
+    /// A scale for its last 16 values; the other one is for the first 16 only.
+    Scale,
 }
 
 /// See [`gemma_hal::block::BlockQ4_0`].
@@ -29,8 +47,8 @@ pub(super) trait Format: Copy + 'static {
 pub(super) struct Q4_0;
 
 impl Format for Q4_0 {
-    const BLOCK_BYTES: usize = 18;
-    const OFFSET_LOG2: u32 = 3;
+    const GROUP_BYTES: usize = 72;
+    const OFFSET_LOG2: Option<u32> = Some(3);
     /// Bytes 0 to 63 and 8 to 71.
     type Raw = [__m512i; 2];
 
@@ -46,13 +64,11 @@ impl Format for Q4_0 {
     }
 
     #[inline(always)]
-    fn quants(_: Avx512Vnni, [first, last]: Self::Raw) -> [__m512i; 2] {
+    fn quants(simd: Avx512Vnni, [first, last]: Self::Raw) -> [__m512i; 2] {
         const INDEX: [u8; 64] = index(18, 2, 8);
         vnni! {
             let index = _mm512_loadu_si512(INDEX.as_ptr().cast());
-            let nibbles = _mm512_permutex2var_epi8(first, index, last);
-            let mask = _mm512_set1_epi8(15);
-            [_mm512_and_si512(nibbles, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(nibbles), mask)]
+            nibbles(simd, _mm512_permutex2var_epi8(first, index, last))
         }
     }
 
@@ -67,8 +83,8 @@ impl Format for Q4_0 {
 pub(super) struct Q8_0;
 
 impl Format for Q8_0 {
-    const BLOCK_BYTES: usize = 34;
-    const OFFSET_LOG2: u32 = 7;
+    const GROUP_BYTES: usize = 136;
+    const OFFSET_LOG2: Option<u32> = Some(7);
     /// Bytes 0 to 63 and 64 to 127, 8 to 71 and 72 to 135.
     type Raw = [__m512i; 4];
 
@@ -106,6 +122,108 @@ impl Format for Q8_0 {
             *both = vnni!(_mm512_mask_blend_epi16(SECOND, *both, second));
         }
         scales(simd, both, [0, 17, 2, 19])
+    }
+}
+
+/// See [`gemma_hal::block::BlockQ4_1`].
+#[derive(Clone, Copy)]
+pub(super) struct Q4_1;
+
+impl Format for Q4_1 {
+    const GROUP_BYTES: usize = 80;
+    const OFFSET_LOG2: Option<u32> = None;
+    const MORE: More = More::Minimum;
+    /// Bytes 0 to 63 and 16 to 79.
+    type Raw = [__m512i; 2];
+
+    #[inline(always)]
+    fn load(_: Avx512Vnni, row: &[u8], index: usize) -> Self::Raw {
+        let group: &[u8; 80] = part(row, index * 80);
+        vnni! {
+            [
+                _mm512_loadu_si512(part::<64, _>(group, 0).as_ptr().cast()),
+                _mm512_loadu_si512(part::<64, _>(group, 16).as_ptr().cast()),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn quants(simd: Avx512Vnni, [first, last]: Self::Raw) -> [__m512i; 2] {
+        const INDEX: [u8; 64] = index(20, 4, 16);
+        vnni! {
+            let index = _mm512_loadu_si512(INDEX.as_ptr().cast());
+            nibbles(simd, _mm512_permutex2var_epi8(first, index, last))
+        }
+    }
+
+    #[inline(always)]
+    fn scales(simd: Avx512Vnni, rows: [Self::Raw; 4]) -> __m512 {
+        scales(simd, rows.map(|[first, _]| first), [0, 10, 20, 30])
+    }
+
+    #[inline(always)]
+    fn more(simd: Avx512Vnni, rows: [Self::Raw; 4]) -> __m512 {
+        scales(simd, rows.map(|[first, _]| first), [1, 11, 21, 31])
+    }
+}
+
+/// See [`gemma_hal::block::BlockQ5_0`].
+#[derive(Clone, Copy)]
+pub(super) struct Q5_0;
+
+/// A group of [`Q5_0`].
+#[derive(Clone, Copy)]
+pub(super) struct RawQ5_0 {
+    /// Bytes 0 to 63 and 24 to 87.
+    bytes: [__m512i; 2],
+    /// Fifth bits of the first 16 values of each block, and of the last 16.
+    high: [u64; 2],
+}
+
+impl Format for Q5_0 {
+    const GROUP_BYTES: usize = 88;
+    const OFFSET_LOG2: Option<u32> = Some(4);
+    type Raw = RawQ5_0;
+
+    #[inline(always)]
+    fn load(_: Avx512Vnni, row: &[u8], index: usize) -> Self::Raw {
+        let group: &[u8; 88] = part(row, index * 88);
+        let bits = |block: usize| u32::from_le_bytes(*part(group, block * 22 + 2));
+        let bits = [bits(0), bits(1), bits(2), bits(3)];
+        let (mut first, mut last) = (0, 0);
+        for block in 0..4 {
+            first |= u64::from(bits[block] & 0xffff) << (16 * block);
+            last |= u64::from(bits[block] >> 16) << (16 * block);
+        }
+        let bytes = vnni! {
+            [
+                _mm512_loadu_si512(part::<64, _>(group, 0).as_ptr().cast()),
+                _mm512_loadu_si512(part::<64, _>(group, 24).as_ptr().cast()),
+            ]
+        };
+        RawQ5_0 { bytes, high: [first, last] }
+    }
+
+    #[inline(always)]
+    fn quants(simd: Avx512Vnni, RawQ5_0 { bytes: [first, last], high }: Self::Raw) -> [__m512i; 2] {
+        const INDEX: [u8; 64] = index(22, 6, 24);
+        vnni! {
+            let index = _mm512_loadu_si512(INDEX.as_ptr().cast());
+            let [low, up] = nibbles(simd, _mm512_permutex2var_epi8(first, index, last));
+            let bit = _mm512_set1_epi8(16);
+            [_mm512_mask_add_epi8(low, high[0], low, bit), _mm512_mask_add_epi8(up, high[1], up, bit)]
+        }
+    }
+
+    #[inline(always)]
+    fn scales(simd: Avx512Vnni, rows: [Self::Raw; 4]) -> __m512 {
+        // The scales are words 0, 11 and 22 of the first vector, and 21 of the second.
+        let both = rows.map(|raw| raw.bytes);
+        let mut words = both.map(|[first, _]| first);
+        for (words, [_, second]) in words.iter_mut().zip(both) {
+            *words = vnni!(_mm512_mask_blend_epi16(1 << 21, *words, second));
+        }
+        scales(simd, words, [0, 11, 22, 21])
     }
 }
 
@@ -147,5 +265,14 @@ fn scales(_: Avx512Vnni, [a, b, c, d]: [__m512i; 4], words: [u16; 4]) -> __m512 
         let (ab, cd) = (_mm512_permutex2var_epi16(a, index, b), _mm512_permutex2var_epi16(c, index, d));
         let all = _mm512_mask_blend_epi16(0xcccc, ab, cd);
         _mm512_cvtph_ps(_mm512_castsi512_si256(all))
+    }
+}
+
+/// The low nibbles, and the high ones.
+#[inline(always)]
+pub(super) fn nibbles(_: Avx512Vnni, bytes: __m512i) -> [__m512i; 2] {
+    vnni! {
+        let mask = _mm512_set1_epi8(15);
+        [_mm512_and_si512(bytes, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), mask)]
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use gemma_hal::block::BLOCK;
 
 use super::Avx512Vnni;
-use super::formats::Format;
+use super::formats::{Format, More};
 use super::vectors::vnni;
 use crate::simd::linear::{Matrix, Target};
 use crate::simd::quantised::activation::{self, Inputs, Rounded, TILE};
@@ -43,6 +43,8 @@ struct Values([f32; ROWS]);
 struct Room {
     /// `[block, panel]`, blocks in the order chain after chain.
     panels: Vec<Packed>,
+    /// `[block, panel]`: what formats have besides a scale.
+    more: Vec<Values>,
     /// `[token, panel]`: sums of the chains so far.
     sums: Vec<Values>,
 }
@@ -51,6 +53,7 @@ impl Room {
     fn resize(&mut self, n: usize, blocks: usize) {
         let zero: Packed = bytemuck::Zeroable::zeroed();
         self.panels.resize(self.panels.len().max(PANELS * blocks), zero);
+        self.more.resize(self.more.len().max(PANELS * blocks), Values([0.0; ROWS]));
         self.sums.resize(self.sums.len().max(PANELS * n), Values([0.0; ROWS]));
     }
 }
@@ -99,9 +102,11 @@ fn panels<F: Format, const P: usize>(
 ) {
     let starts = activation::chain_starts(inputs.blocks);
     let packed: &mut [[Packed; P]] = room.panels.as_chunks_mut().0;
+    let more: &mut [[Values; P]] = room.more.as_chunks_mut().0;
     for p in 0..P {
         let first = rows.start + p * ROWS;
-        pack::<F, P>(simd, matrix, first..rows.end.min(first + ROWS), inputs.blocks, &starts, p, packed);
+        let rows = first..rows.end.min(first + ROWS);
+        pack::<F, P>(simd, matrix, rows, inputs.blocks, &starts, p, packed, more);
     }
     let sums: &mut [[Values; P]] = &mut room.sums.as_chunks_mut().0[..inputs.n];
     for chain in 0..CHAINS {
@@ -109,8 +114,13 @@ fn panels<F: Format, const P: usize>(
         for index in 0..inputs.n.div_ceil(TILE) {
             let tokens = activation::tile(inputs.n, index);
             let (rounded, sums) = (inputs.tile(&tokens), &mut sums[tokens.clone()]);
-            let chain =
-                Chain { packed: &packed[blocks.clone()], start: blocks.start, rounded, first: chain == 0 };
+            let chain = Chain {
+                packed: &packed[blocks.clone()],
+                more: &more[blocks.clone()],
+                start: blocks.start,
+                rounded,
+                first: chain == 0,
+            };
             match tokens.len() {
                 1 => chain.run::<F, 1>(simd, sums),
                 2 => chain.run::<F, 2>(simd, sums),
@@ -131,6 +141,7 @@ fn panels<F: Format, const P: usize>(
 /// One chain of blocks of `P` panels and one tile of inputs.
 struct Chain<'a, const P: usize> {
     packed: &'a [[Packed; P]],
+    more: &'a [[Values; P]],
     /// Position of the first block in the order of the inputs.
     start: usize,
     rounded: Rounded<'a>,
@@ -146,17 +157,30 @@ impl<const P: usize> Chain<'_, P> {
         let inputs = self.start * T..(self.start + self.packed.len()) * T;
         let quants = self.rounded.quants[inputs.clone()].as_chunks::<T>().0;
         let scales = self.rounded.scales[inputs.clone()].as_chunks::<T>().0;
-        let offsets = self.rounded.sums[inputs].as_chunks::<T>().0;
-        for (((packed, quants), scales), offsets) in self.packed.iter().zip(quants).zip(scales).zip(offsets) {
-            let dots = dots::<F, P, T>(simd, packed, quants, offsets);
-            for p in 0..P {
-                vnni! {
-                    let weight = _mm512_loadu_ps(packed[p].scales.as_ptr());
-                    for t in 0..T {
-                        let scale = _mm512_mul_ps(weight, _mm512_set1_ps(scales[t]));
-                        sums[t][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[t][p]), scale, sums[t][p]);
-                    }
+        let all = self.rounded.sums[inputs.clone()].as_chunks::<T>().0;
+        let firsts = self.rounded.firsts[inputs].as_chunks::<T>().0;
+        for (index, packed) in self.packed.iter().enumerate() {
+            let (quants, scales, all) = (&quants[index], &scales[index], &all[index]);
+            let by_row = packed.each_ref().map(|packed| &packed.scales);
+            if F::MORE == More::Scale {
+                let (first, mut last) = (&firsts[index], *all);
+                for t in 0..T {
+                    last[t] -= first[t];
                 }
+                let products = dots::<F, P, T, 0, { STEPS / 2 }>(simd, packed, quants, first);
+                add(simd, products, by_row, scales, &mut sums);
+                let products = dots::<F, P, T, { STEPS / 2 }, STEPS>(simd, packed, quants, &last);
+                add(simd, products, self.more[index].each_ref().map(|Values(more)| more), scales, &mut sums);
+            } else {
+                let products = dots::<F, P, T, 0, STEPS>(simd, packed, quants, all);
+                add(simd, products, by_row, scales, &mut sums);
+            }
+            if F::MORE == More::Minimum {
+                let mut spread = [[vnni!(_mm512_setzero_si512()); P]; T];
+                for t in 0..T {
+                    spread[t] = [vnni!(_mm512_set1_epi32(all[t])); P];
+                }
+                add(simd, spread, self.more[index].each_ref().map(|Values(more)| more), scales, &mut sums);
             }
         }
         for (out, sums) in out.iter_mut().zip(sums) {
@@ -170,25 +194,46 @@ impl<const P: usize> Chain<'_, P> {
     }
 }
 
-/// Integer products of a block: value `r` of `[t][p]` is that of row `r` of panel `p` and input `t`.
+/// Adds products times the scales of rows and inputs.
 #[inline(always)]
-fn dots<F: Format, const P: usize, const T: usize>(
+fn add<const P: usize, const T: usize>(
+    _: Avx512Vnni,
+    products: [[__m512i; P]; T],
+    rows: [&[f32; ROWS]; P],
+    inputs: &[f32; T],
+    sums: &mut [[__m512; P]; T],
+) {
+    for p in 0..P {
+        vnni! {
+            let row = _mm512_loadu_ps(rows[p].as_ptr());
+            for t in 0..T {
+                let scale = _mm512_mul_ps(row, _mm512_set1_ps(inputs[t]));
+                sums[t][p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[t][p]), scale, sums[t][p]);
+            }
+        }
+    }
+}
+
+/// Integer products of columns `4 · FROM .. 4 · TO` of a block: value `r` of `[t][p]` is that of row `r` of panel `p` and
+/// input `t`, whose values have the sum `sums[t]`.
+#[inline(always)]
+fn dots<F: Format, const P: usize, const T: usize, const FROM: usize, const TO: usize>(
     _: Avx512Vnni,
     packed: &[Packed; P],
     quants: &[[i8; BLOCK]; T],
-    offsets: &[i32; T],
+    sums: &[i32; T],
 ) -> [[__m512i; P]; T] {
     vnni! {
-        let mut dots = [[_mm512_setzero_si512(); P]; T];
-        for t in 0..T {
-            let offset = _mm512_sll_epi32(
-                _mm512_set1_epi32(offsets[t]),
-                _mm_cvtsi32_si128(F::OFFSET_LOG2.cast_signed()),
-            );
-            dots[t] = [_mm512_sub_epi32(_mm512_setzero_si512(), offset); P];
+        let zero = _mm512_setzero_si512();
+        let mut dots = [[zero; P]; T];
+        if let Some(log2) = F::OFFSET_LOG2 {
+            for t in 0..T {
+                let offset = _mm512_sll_epi32(_mm512_set1_epi32(sums[t]), _mm_cvtsi32_si128(log2 as i32));
+                dots[t] = [_mm512_sub_epi32(zero, offset); P];
+            }
         }
-        for s in 0..STEPS {
-            let mut weights = [_mm512_setzero_si512(); P];
+        for s in FROM..TO {
+            let mut weights = [zero; P];
             for p in 0..P {
                 weights[p] = _mm512_loadu_si512(packed[p].quants[s].as_ptr().cast());
             }
@@ -206,6 +251,7 @@ fn dots<F: Format, const P: usize, const T: usize>(
 
 /// Packs up to 16 rows as panel `p`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx2,fma,f16c")]
+#[allow(clippy::too_many_arguments, reason = "a step of one function, apart for its length")]
 fn pack<F: Format, const P: usize>(
     simd: Avx512Vnni,
     matrix: Matrix<'_>,
@@ -214,13 +260,14 @@ fn pack<F: Format, const P: usize>(
     starts: &[usize; CHAINS + 1],
     p: usize,
     out: &mut [[Packed; P]],
+    more: &mut [[Values; P]],
 ) {
     let mut bytes: [&[u8]; ROWS] = [&[]; ROWS];
     for (r, bytes) in bytes.iter_mut().enumerate() {
         // Rows beyond the last are packed as the last and not used.
         *bytes = matrix.row(rows.start + r.min(rows.len() - 1));
     }
-    let group_bytes = CHAINS * F::BLOCK_BYTES;
+    let group_bytes = F::GROUP_BYTES;
     for group in 0..blocks.div_ceil(CHAINS) {
         let rest = blocks - group * CHAINS;
         if rest >= CHAINS {
@@ -230,8 +277,11 @@ fn pack<F: Format, const P: usize>(
                 _mm_prefetch::<_MM_HINT_T1>(next.cast());
             }
             let panel = pack_group::<F>(simd, |r| F::load(simd, bytes[r], group));
-            for (chain, block) in panel.into_iter().enumerate() {
+            for (chain, (block, beside)) in panel.into_iter().enumerate() {
                 out[starts[chain] + group][p] = block;
+                if F::MORE != More::Nothing {
+                    more[starts[chain] + group][p] = beside;
+                }
             }
         } else {
             let mut padded = [[0; TAIL]; ROWS];
@@ -240,8 +290,8 @@ fn pack<F: Format, const P: usize>(
                 padded[..row.len()].copy_from_slice(row);
             }
             let panel = pack_group::<F>(simd, |r| F::load(simd, &padded[r], 0));
-            for (chain, block) in panel.into_iter().take(rest).enumerate() {
-                out[starts[chain] + group][p] = block;
+            for (chain, (block, beside)) in panel.into_iter().take(rest).enumerate() {
+                (out[starts[chain] + group][p], more[starts[chain] + group][p]) = (block, beside);
             }
         }
     }
@@ -249,13 +299,14 @@ fn pack<F: Format, const P: usize>(
 
 /// The 4 blocks of a group of 16 rows.
 #[inline(always)]
-fn pack_group<F: Format>(simd: Avx512Vnni, load: impl Fn(usize) -> F::Raw) -> [Packed; CHAINS] {
+fn pack_group<F: Format>(simd: Avx512Vnni, load: impl Fn(usize) -> F::Raw) -> [(Packed, Values); CHAINS] {
     let zero = vnni!(_mm512_setzero_si512());
     let mut vectors = [[zero; 4]; STEPS];
-    let mut scales = [zero; 4];
+    let (mut scales, mut more) = ([zero; 4], [zero; 4]);
     for four in 0..4 {
         let raw = [load(four * 4), load(four * 4 + 1), load(four * 4 + 2), load(four * 4 + 3)];
         scales[four] = vnni!(_mm512_castps_si512(F::scales(simd, raw)));
+        more[four] = vnni!(_mm512_castps_si512(F::more(simd, raw)));
         let quants = [
             F::quants(simd, raw[0]),
             F::quants(simd, raw[1]),
@@ -270,16 +321,20 @@ fn pack_group<F: Format>(simd: Avx512Vnni, load: impl Fn(usize) -> F::Raw) -> [P
             }
         }
     }
-    let mut out: [Packed; CHAINS] = bytemuck::Zeroable::zeroed();
+    let mut out: [(Packed, Values); CHAINS] = [(bytemuck::Zeroable::zeroed(), Values([0.0; ROWS])); CHAINS];
     for step in 0..STEPS {
         let blocks = simd.transpose_lanes(vectors[step]);
         for chain in 0..CHAINS {
-            vnni!(_mm512_storeu_si512(out[chain].quants[step].as_mut_ptr().cast(), blocks[chain]));
+            vnni!(_mm512_storeu_si512(out[chain].0.quants[step].as_mut_ptr().cast(), blocks[chain]));
         }
     }
-    let blocks = simd.transpose_lanes(scales);
+    let (scales, more) = (simd.transpose_lanes(scales), simd.transpose_lanes(more));
     for chain in 0..CHAINS {
-        vnni!(_mm512_storeu_si512(out[chain].scales.as_mut_ptr().cast(), blocks[chain]));
+        let (Packed { scales: by_row, .. }, Values(beside)) = &mut out[chain];
+        vnni! {
+            _mm512_storeu_si512(by_row.as_mut_ptr().cast(), scales[chain]);
+            _mm512_storeu_si512(beside.as_mut_ptr().cast(), more[chain]);
+        }
     }
     out
 }

@@ -5,8 +5,9 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::Avx512Vnni;
-use super::formats::Format;
+use super::formats::{Format, More};
 use super::vectors::vnni;
+use crate::simd::lanes::part;
 use crate::simd::linear::{Matrix, Target};
 use crate::simd::quantised::activation::{Inputs, Rounded};
 use crate::simd::quantised::{CHAINS, GROUP};
@@ -77,7 +78,7 @@ impl Tile<'_> {
         if rest > 0 {
             let mut padded = [[0; TAIL]; ROWS];
             for (padded, row) in padded.iter_mut().zip(rows) {
-                let row = &row[groups * CHAINS * F::BLOCK_BYTES..];
+                let row = &row[groups * F::GROUP_BYTES..];
                 padded[..row.len()].copy_from_slice(row);
             }
             let raw = padded.map(|bytes| F::load(simd, &bytes, 0));
@@ -130,37 +131,77 @@ fn step<F: Format, const T: usize>(
     lanes: u16,
     sums: &mut [__m512; T],
 ) {
-    let scales = F::scales(simd, raw);
-    let mut dots = [[vnni!(_mm512_setzero_si512()); ROWS]; T];
-    let mut quants = [[vnni!(_mm512_setzero_si512()); 2]; T];
+    let zero = vnni!(_mm512_setzero_si512());
+    let (scales, more) = (F::scales(simd, raw), F::more(simd, raw));
+    // With a scale for each half, the halves are multiplied apart.
+    let apart = usize::from(F::MORE == More::Scale);
+    let mut dots = [[[zero; ROWS]; 2]; T];
+    let mut quants = [[zero; 2]; T];
     for t in 0..T {
-        let bytes: &[i8; GROUP] =
-            inputs[t].quants.as_flattened().as_chunks().0.get(group).expect("whole groups");
+        let bytes: &[i8; GROUP] = part(inputs[t].quants.as_flattened(), group * GROUP);
         quants[t] = vnni! {
-            [_mm512_loadu_si512(bytes[..64].as_ptr().cast()), _mm512_loadu_si512(bytes[64..].as_ptr().cast())]
+            [
+                _mm512_loadu_si512(part::<64, _>(bytes, 0).as_ptr().cast()),
+                _mm512_loadu_si512(part::<64, _>(bytes, 64).as_ptr().cast()),
+            ]
         };
     }
     for r in 0..ROWS {
         let [first, last] = F::quants(simd, raw[r]);
         for t in 0..T {
             vnni! {
-                let dot = _mm512_dpbusd_epi32(dots[t][r], first, quants[t][0]);
-                dots[t][r] = _mm512_dpbusd_epi32(dot, last, quants[t][1]);
+                dots[t][0][r] = _mm512_dpbusd_epi32(zero, first, quants[t][0]);
+                dots[t][apart][r] = _mm512_dpbusd_epi32(dots[t][apart][r], last, quants[t][1]);
             }
         }
     }
     for t in 0..T {
-        let four = group * CHAINS..(group + 1) * CHAINS;
-        let (factors, offsets) = (&inputs[t].scales[four.clone()], &inputs[t].sums[four]);
-        vnni! {
-            let factors = simd.spread(_mm_loadu_si128(factors.as_ptr().cast()));
-            let offsets = simd.spread(_mm_loadu_si128(offsets.as_ptr().cast()));
-            let offsets = _mm512_sll_epi32(offsets, _mm_cvtsi32_si128(F::OFFSET_LOG2.cast_signed()));
-            let dots = _mm512_cvtepi32_ps(_mm512_sub_epi32(simd.lane_sums(dots[t]), offsets));
-            let factors = _mm512_mul_ps(scales, _mm512_castsi512_ps(factors));
-            sums[t] = _mm512_mask3_fmadd_ps(dots, factors, sums[t], lanes);
+        let four = group * CHAINS;
+        let factors = spread_scales(simd, part(inputs[t].scales, four));
+        let all = spread(simd, part(inputs[t].sums, four));
+        let (mut add, mut first) = (sums[t], all);
+        if F::MORE == More::Scale {
+            first = spread(simd, part(inputs[t].firsts, four));
         }
+        let product = less_offset::<F>(simd, simd.lane_sums(dots[t][0]), first);
+        add = multiply_add(simd, product, scales, factors, add);
+        match F::MORE {
+            More::Nothing => {}
+            More::Minimum => add = multiply_add(simd, all, more, factors, add),
+            More::Scale => {
+                let last = vnni!(_mm512_sub_epi32(all, first));
+                let product = less_offset::<F>(simd, simd.lane_sums(dots[t][1]), last);
+                add = multiply_add(simd, product, more, factors, add);
+            }
+        }
+        sums[t] = vnni!(_mm512_mask_mov_ps(sums[t], lanes, add));
     }
+}
+
+/// Products of what quants stand for, of those of the quants and the sums of the inputs.
+#[inline(always)]
+fn less_offset<F: Format>(_: Avx512Vnni, dots: __m512i, sums: __m512i) -> __m512i {
+    match F::OFFSET_LOG2 {
+        Some(log2) => vnni!(_mm512_sub_epi32(dots, _mm512_sll_epi32(sums, _mm_cvtsi32_si128(log2 as i32)))),
+        None => dots,
+    }
+}
+
+#[inline(always)]
+fn multiply_add(_: Avx512Vnni, dots: __m512i, scale: __m512, factor: __m512, sums: __m512) -> __m512 {
+    vnni!(_mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), _mm512_mul_ps(scale, factor), sums))
+}
+
+/// Each of four numbers in all of a lane.
+#[inline(always)]
+fn spread(simd: Avx512Vnni, four: &[i32; CHAINS]) -> __m512i {
+    simd.spread(vnni!(_mm_loadu_si128(four.as_ptr().cast())))
+}
+
+/// Each of four scales in all of a lane.
+#[inline(always)]
+fn spread_scales(simd: Avx512Vnni, four: &[f32; CHAINS]) -> __m512 {
+    vnni!(_mm512_castsi512_ps(simd.spread(_mm_loadu_si128(four.as_ptr().cast()))))
 }
 
 /// `((c0 + c1) + c2) + c3` of four rows.

@@ -5,6 +5,7 @@
 mod formats;
 mod gemm;
 mod gemv;
+mod super_blocks;
 mod vectors;
 
 use std::ops::Range;
@@ -14,7 +15,8 @@ use gemma_hal::DType;
 use super::activation::{Inputs, Layout};
 use crate::simd::linear::{Matrix, Target};
 use crate::simd::{Avx512, Isa};
-use formats::{Format, Q4_0, Q8_0};
+use formats::{Format, Q4_0, Q4_1, Q5_0, Q8_0};
+use super_blocks::{Q4K, Q5K, Q6K};
 
 /// Exists only where the processor has AVX-512 VNNI and VBMI, and all that [`Avx512`] stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,12 @@ pub(super) fn run_rows(
 ) {
     match matrix.dtype {
         DType::Q4_0 => run_format::<Q4_0>(token, matrix, rows, inputs, target),
+        DType::Q4_1 => run_format::<Q4_1>(token, matrix, rows, inputs, target),
+        DType::Q5_0 => run_format::<Q5_0>(token, matrix, rows, inputs, target),
         DType::Q8_0 => run_format::<Q8_0>(token, matrix, rows, inputs, target),
+        DType::Q4K => run_format::<Q4K>(token, matrix, rows, inputs, target),
+        DType::Q5K => run_format::<Q5K>(token, matrix, rows, inputs, target),
+        DType::Q6K => run_format::<Q6K>(token, matrix, rows, inputs, target),
         dtype => unreachable!("no integer kernel for {dtype}"),
     }
 }
