@@ -9,4 +9,4 @@ pub mod pool;
 pub mod reference;
 pub mod simd;
 
-pub use device::{CpuDevice, CpuOptions, OptionsError, SparseCounters, SparseStatistics, processor_name};
+pub use device::{CpuDevice, CpuOptions, OptionsError, processor_name};

@@ -225,17 +225,20 @@ fn plans_share_a_copy_and_the_last_one_frees_it() {
 fn active_units_are_counted() {
     let network = Network::new(DType::F32);
     let device = device(Isa::detect(), 1, 1 << 30);
-    let counters = device.sparse_counters();
-    for (cutoff, dense) in [(1.0, 0), (-100.0, 3)] {
-        let before = counters.statistics();
+    for (cutoff, whole) in [(1.0, false), (-100.0, true)] {
+        let before = device.sparsity();
         let mut executable = device.prepare(network.plan(4, cutoff)).unwrap();
         run(&device, executable.as_mut(), &[1, 2, 3]);
-        let counted = counters.statistics().since(before);
-        assert_eq!((counted.rows, counted.units, counted.dense_rows), (3, 3 * UNITS as u64, dense));
-        let fraction = counted.active_fraction();
+        let counted = device.sparsity().since(before);
+        assert_eq!(counted.units, 3 * UNITS as u64);
+        let fraction = counted.active_fraction().unwrap();
         // Of normal values 16 % are more than a standard deviation above the mean.
-        let expected = if dense == 0 { 0.1..0.2 } else { 1.0..1.01 };
+        let expected = if whole { 1.0..1.01 } else { 0.1..0.2 };
         assert!(expected.contains(&fraction), "{fraction} active above {cutoff}");
+        let both = (network.up.values() + network.down.values()) as f64 * 3.0;
+        let skipped = counted.skipped.flops as f64 / 2.0 / both;
+        let wanted = if whole { 0.0 } else { 1.0 - fraction };
+        assert!((skipped - wanted).abs() < 1e-9, "{skipped} of the values skipped");
+        assert_eq!(counted.skipped.weight_bytes, counted.skipped.flops * 2, "four bytes a value");
     }
-    assert_eq!(device.sparse_counters().statistics().rows, 6);
 }

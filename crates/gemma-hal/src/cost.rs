@@ -26,6 +26,27 @@ impl Cost {
     pub fn bytes(self) -> u64 {
         self.weight_bytes + self.cache_bytes
     }
+
+    /// What is left without `other`; nothing becomes less than zero.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self {
+            flops: self.flops.saturating_sub(other.flops),
+            weight_bytes: self.weight_bytes.saturating_sub(other.weight_bytes),
+            cache_bytes: self.cache_bytes.saturating_sub(other.cache_bytes),
+        }
+    }
+
+    /// A run's share of the cost of `runs` alike.
+    #[must_use]
+    pub fn over(self, runs: u64) -> Self {
+        let runs = runs.max(1);
+        Self {
+            flops: self.flops / runs,
+            weight_bytes: self.weight_bytes / runs,
+            cache_bytes: self.cache_bytes / runs,
+        }
+    }
 }
 
 impl Add for Cost {

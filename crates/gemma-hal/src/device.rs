@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::cache::Snapshot;
 use crate::op::BufferId;
 use crate::plan::{CacheLayout, Plan, Step};
-use crate::{DType, DeviceError};
+use crate::{Cost, DType, DeviceError};
 
 /// What sort of processor a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -241,6 +241,39 @@ pub trait Device: Send + Sync {
 
     /// What it holds.
     fn memory(&self) -> MemoryUse;
+
+    /// What its runs had no need to compute so far. Two readings tell what lies between them.
+    fn sparsity(&self) -> Sparsity {
+        Sparsity::default()
+    }
+}
+
+/// Units of feed-forward networks with a cutoff, counted over runs that look for those that are not zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sparsity {
+    /// All units.
+    pub units: u64,
+    /// Those that were not zero after the cut.
+    pub active_units: u64,
+    /// What [`Plan::cost`] counts and runs left out.
+    pub skipped: Cost,
+}
+
+impl Sparsity {
+    /// Active units of all, 0 to 1; none where no units were counted.
+    pub fn active_fraction(self) -> Option<f64> {
+        (self.units > 0).then(|| self.active_units as f64 / self.units as f64)
+    }
+
+    /// What was counted since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            units: self.units - earlier.units,
+            active_units: self.active_units - earlier.active_units,
+            skipped: self.skipped.less(earlier.skipped),
+        }
+    }
 }
 
 /// Whether keys and values can be kept in `dtype`.

@@ -102,6 +102,10 @@ impl Device for FaultDevice {
     fn memory(&self) -> MemoryUse {
         self.inner.memory()
     }
+
+    fn sparsity(&self) -> crate::Sparsity {
+        self.inner.sparsity()
+    }
 }
 
 struct FaultExecutable {

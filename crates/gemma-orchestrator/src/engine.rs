@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use gemma_hal::{
     Cache, Call, Cost, DType, Deadline, Device, DeviceError, DeviceInfo, Executable, MemoryUse, Outputs,
-    Plan, Probe,
+    Plan, Probe, Sparsity,
 };
 use gemma_matformer::plan::{self, PlanOptions};
 use gemma_matformer::{Config, Weights};
@@ -142,6 +142,11 @@ impl Engine {
     /// The device in use.
     pub fn device(&self) -> &DeviceInfo {
         self.devices[0].info()
+    }
+
+    /// What runs of the device in use had no need to compute so far.
+    pub fn sparsity(&self) -> Sparsity {
+        self.devices[0].sparsity()
     }
 
     /// What the device in use holds.

@@ -17,15 +17,14 @@ use std::sync::Arc;
 
 use gemma_hal::{
     Budget, Cache, CacheLayout, Call, Device, DeviceError, DeviceInfo, DeviceKind, Executable, HostCache,
-    MemoryUse, Op, Plan, Reservation, Step, WeightId,
+    MemoryUse, Op, Plan, Reservation, Sparsity, Step, WeightId,
 };
 
 use crate::pool::{self, Pool, PoolOptions};
 use crate::simd::{self, Activations, Isa, Kernels};
 use memory::Memory;
 use rotary::RotaryTables;
-use sparse::{Copies, Sparse};
-pub use sparse::{SparseCounters, SparseStatistics};
+use sparse::{Copies, Counters, Sparse};
 
 /// Name in errors and of `--device`.
 const NAME: &str = "cpu";
@@ -74,7 +73,7 @@ pub struct CpuDevice {
     pool: Arc<Pool>,
     kernels: Kernels,
     copies: Copies,
-    counters: Arc<SparseCounters>,
+    counters: Arc<Counters>,
 }
 
 impl CpuDevice {
@@ -109,11 +108,6 @@ impl CpuDevice {
     /// The instruction set of the kernels.
     pub fn isa(&self) -> Isa {
         self.kernels.isa
-    }
-
-    /// What the layers with a cutoff compute; keeps counting after the device has been handed on.
-    pub fn sparse_counters(&self) -> Arc<SparseCounters> {
-        Arc::clone(&self.counters)
     }
 }
 
@@ -188,6 +182,10 @@ impl Device for CpuDevice {
 
     fn memory(&self) -> MemoryUse {
         self.budget.memory()
+    }
+
+    fn sparsity(&self) -> Sparsity {
+        self.counters.read()
     }
 }
 

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use gemma_hal::{Budget, Op, Plan, Reservation, Weight};
+use gemma_hal::{Budget, Cost, Op, Plan, Reservation, Sparsity, Weight};
 
 use crate::pool::Pool;
 use crate::simd::{self, ActiveUnits, Kernels, Output, Turned};
@@ -23,60 +23,30 @@ const BUDGET_PART: u64 = 2;
 
 /// What layers with a cutoff have computed, over all plans of a device. Runs of more than 4 tokens do not count.
 #[derive(Debug, Default)]
-pub struct SparseCounters {
-    rows: AtomicU64,
-    dense_rows: AtomicU64,
+pub(super) struct Counters {
     active: AtomicU64,
     units: AtomicU64,
+    skipped_flops: AtomicU64,
+    skipped_bytes: AtomicU64,
 }
 
-/// What [`SparseCounters`] have counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SparseStatistics {
-    /// Rows (a token in a layer).
-    pub rows: u64,
-    /// Rows with so many active units that they were computed densely.
-    pub dense_rows: u64,
-    /// Units that were not zero after the cut, over all rows.
-    pub active_units: u64,
-    /// All units, over all rows.
-    pub units: u64,
-}
-
-impl SparseCounters {
-    /// The counts so far.
-    pub fn statistics(&self) -> SparseStatistics {
-        SparseStatistics {
-            rows: self.rows.load(Ordering::Relaxed),
-            dense_rows: self.dense_rows.load(Ordering::Relaxed),
-            active_units: self.active.load(Ordering::Relaxed),
-            units: self.units.load(Ordering::Relaxed),
-        }
+impl Counters {
+    pub(super) fn read(&self) -> Sparsity {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (flops, weight_bytes) = (read(&self.skipped_flops), read(&self.skipped_bytes));
+        let skipped = Cost { flops, weight_bytes, cache_bytes: 0 };
+        Sparsity { units: read(&self.units), active_units: read(&self.active), skipped }
     }
 
-    fn count(&self, active: usize, units: usize, dense: bool) {
-        self.rows.fetch_add(1, Ordering::Relaxed);
-        self.dense_rows.fetch_add(dense.into(), Ordering::Relaxed);
+    fn count(&self, active: usize, units: usize) {
         self.active.fetch_add(active as u64, Ordering::Relaxed);
         self.units.fetch_add(units as u64, Ordering::Relaxed);
     }
-}
 
-impl SparseStatistics {
-    /// Active units of all, 0 to 1; 0 before the first row.
-    pub fn active_fraction(self) -> f64 {
-        if self.units == 0 { 0.0 } else { self.active_units as f64 / self.units as f64 }
-    }
-
-    /// What was counted since `earlier`.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            rows: self.rows - earlier.rows,
-            dense_rows: self.dense_rows - earlier.dense_rows,
-            active_units: self.active_units - earlier.active_units,
-            units: self.units - earlier.units,
-        }
+    /// `read` bytes and `values` of the values of `weight` were enough.
+    fn skip(&self, weight: &Weight, read: u64, values: u64) {
+        self.skipped_bytes.fetch_add(weight.bytes().saturating_sub(read), Ordering::Relaxed);
+        self.skipped_flops.fetch_add(2 * weight.values().saturating_sub(values), Ordering::Relaxed);
     }
 }
 
@@ -131,7 +101,7 @@ pub(super) struct Sparse {
     /// By weight.
     copies: Vec<Option<Arc<SharedCopy>>>,
     active: ActiveUnits,
-    counters: Arc<SparseCounters>,
+    counters: Arc<Counters>,
 }
 
 impl Sparse {
@@ -141,7 +111,7 @@ impl Sparse {
         copies: &Copies,
         pool: &Pool,
         budget: &Budget,
-        counters: &Arc<SparseCounters>,
+        counters: &Arc<Counters>,
     ) -> Option<Self> {
         if plan.max_tokens() > MAX_ROWS {
             return None;
@@ -179,7 +149,7 @@ impl Sparse {
         let (isa, units) = (kernels.isa, gated.len());
         let count = self.active.find(isa, gated);
         let dense = count > units / MOST_ACTIVE;
-        self.counters.count(count, units, dense);
+        self.counters.count(count, units);
         if dense {
             simd::linear_many(kernels, pool, &mut [Output::new(layer.up, hidden)], x, 1);
             simd::gelu_multiply(isa, gated, hidden);
@@ -188,6 +158,8 @@ impl Sparse {
         let (up, rest) = hidden.split_at_mut(count);
         let gate = &mut rest[..count];
         simd::linear_rows(kernels, pool, layer.up, self.active.units(), x, up);
+        let row_bytes = layer.up.row_bytes() as u64;
+        self.counters.skip(layer.up, count as u64 * row_bytes, (count * layer.up.columns()) as u64);
         for (gate, unit) in gate.iter_mut().zip(self.active.units()) {
             *gate = gated[*unit as usize];
         }
@@ -196,7 +168,12 @@ impl Sparse {
         for (gate, unit) in gate.iter().zip(self.active.units()) {
             gated[*unit as usize] = *gate;
         }
-        match &self.copies[layer.down_index] {
+        let copy = self.copies[layer.down_index].as_ref();
+        if let Some(copy) = copy {
+            let values = (count * layer.down.rows()) as u64;
+            self.counters.skip(layer.down, copy.turned.most_bytes(count), values);
+        }
+        match copy {
             Some(copy) if kernels.rounds_for(layer.down.dtype()) => {
                 simd::linear_columns_rounded(isa, pool, &copy.turned, gated, output);
             }

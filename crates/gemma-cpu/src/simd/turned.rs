@@ -79,6 +79,13 @@ impl Turned {
         self.dtype
     }
 
+    /// Bytes that a product with `columns` inputs that are not zero reads at most.
+    pub fn most_bytes(&self, columns: usize) -> u64 {
+        let layout = Layout::of(self.dtype, self.rows);
+        let groups = columns.min(self.columns.div_ceil(GROUP));
+        (columns * layout.column + groups * layout.scales) as u64
+    }
+
     /// A column's values, and its scales in block formats: whole blocks of rows.
     #[inline(always)]
     pub(super) fn column(&self, column: usize) -> (&[u8], &[u8]) {

@@ -227,7 +227,7 @@ fn prefill(
     repeat: usize,
 ) -> Result<Runs, Failure> {
     let ids = ids(engine, tokens);
-    let mut seconds = Vec::new();
+    let (mut seconds, before) = (Vec::new(), engine.sparsity());
     for run in 0..=repeat {
         session.reset();
         let begin = Instant::now();
@@ -238,7 +238,8 @@ fn prefill(
         }
     }
     let work = Work::of_prompt(engine, tokens)?;
-    Ok(Runs { phase: "prefill", tokens, depth: 0, seconds, work })
+    let sparsity = engine.sparsity().since(before);
+    Ok(Runs { phase: "prefill", tokens, depth: 0, seconds, work: work.without(sparsity, repeat + 1) })
 }
 
 fn decode(
@@ -249,7 +250,7 @@ fn decode(
 ) -> Result<Runs, Failure> {
     let ids = ids(engine, args.depth + tokens);
     let (before, decoded) = ids.split_at(args.depth);
-    let mut seconds = Vec::new();
+    let (mut seconds, counted) = (Vec::new(), engine.sparsity());
     for run in 0..=args.repeat {
         session.reset();
         if !before.is_empty() {
@@ -266,6 +267,8 @@ fn decode(
     let plan = engine.plan(gemma_orchestrator::Phase::Decode)?;
     let works = (0..tokens).map(|i| Work::of(&plan, 1, args.depth + i));
     let work = works.fold(Work::default(), |sum, work| sum + work);
+    let sparsity = engine.sparsity().since(counted);
+    let work = work.without(sparsity, args.repeat + 1);
     Ok(Runs { phase: "decode", tokens, depth: args.depth, seconds, work })
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use gemma_hal::{BufferId, Deadline, DeviceError, Op, Plan, Probe, Step};
+use gemma_hal::{BufferId, Cost, Deadline, DeviceError, Op, Plan, Probe, Step};
 use gemma_orchestrator::{Engine, Phase, Session};
 use serde::Serialize;
 
@@ -44,6 +44,9 @@ pub(super) struct Operation {
     pub(super) gflop_per_s: f64,
 }
 
+/// The kind of layers with a cutoff.
+const SPARSE: &str = "feed_forward sparse";
+
 /// Times decode steps behind `depth` of the tokens `ids`, one for each of the others.
 pub(super) fn decode(
     engine: &mut Engine,
@@ -62,6 +65,7 @@ pub(super) fn decode(
         session.extend(engine, before, &Deadline::never())?;
     }
     let (mut whole, mut outside) = (Vec::new(), Vec::new());
+    let counted = engine.sparsity();
     for id in timed {
         watch.inside = 0.0;
         let begin = Instant::now();
@@ -71,20 +75,25 @@ pub(super) fn decode(
         outside.push(seconds - watch.inside);
     }
     let (whole, outside) = (median(&mut whole), median(&mut outside));
-    let operations = operations(&plan, &watch.medians(), depth + timed.len() / 2);
+    let skipped = engine.sparsity().since(counted).skipped.over(timed.len() as u64);
+    let operations = operations(&plan, &watch.medians(), depth + timed.len() / 2, skipped);
     let other_fraction = part(outside, whole);
     Ok(Profile { steps: timed.len(), depth, step_ms: whole * 1e3, other_fraction, operations })
 }
 
 /// Sums `seconds`, one for each step of `plan`, by kind; bytes are those of a token at position `start`.
-fn operations(plan: &Plan, seconds: &[f64], start: usize) -> Vec<Operation> {
+/// `skipped` is what layers with a cutoff left out.
+fn operations(plan: &Plan, seconds: &[f64], start: usize, skipped: Cost) -> Vec<Operation> {
     let mut kinds: BTreeMap<String, (usize, f64, Work)> = BTreeMap::new();
     for (step, seconds) in plan.steps().iter().zip(seconds) {
         let kind = kinds.entry(kind(plan, &step.op)).or_default();
         *kind = (kind.0 + 1, kind.1 + seconds, kind.2 + Work::of_op(plan, &step.op, 1, start));
     }
     let time: f64 = seconds.iter().sum();
-    let bytes = plan.cost(1, start).bytes() as f64;
+    if let Some((_, _, work)) = kinds.get_mut(SPARSE) {
+        work.cost = work.cost.less(skipped);
+    }
+    let bytes = plan.cost(1, start).less(skipped).bytes() as f64;
     let mut operations: Vec<Operation> = kinds
         .into_iter()
         .map(|(operation, (count, seconds, work))| {
@@ -120,7 +129,7 @@ fn kind(plan: &Plan, op: &Op) -> String {
             });
             format!("{name} {}", roles.collect::<Vec<_>>().join("+"))
         }
-        Op::FeedForward { cutoff: Some(_), .. } => format!("{name} sparse"),
+        Op::FeedForward { cutoff: Some(_), .. } => SPARSE.to_owned(),
         Op::Attention { cache_layer, .. } => {
             let sliding = plan.cache().layers[*cache_layer].window.is_some();
             format!("{name} {}", if sliding { "sliding" } else { "full" })

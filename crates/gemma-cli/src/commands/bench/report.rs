@@ -53,7 +53,9 @@ pub(super) struct Measured {
     pub(super) tokens: usize,
     pub(super) depth: usize,
     pub(super) tokens_per_s: Spread,
-    /// By the plan's bytes and the median time.
+    /// Part of the units of layers with a cutoff that were not zero; null where all were computed.
+    pub(super) active_units: Option<f64>,
+    /// By the bytes that were read, as the plan counts them, and the median time.
     pub(super) gb_per_s: f64,
     /// By the plan's operations and the median time.
     pub(super) gflop_per_s: f64,
@@ -114,6 +116,7 @@ impl Runs {
             tokens: self.tokens,
             depth: self.depth,
             tokens_per_s,
+            active_units: self.work.active_units,
             gb_per_s: self.work.cost.bytes() as f64 / median / 1e9,
             gflop_per_s: self.work.cost.flops as f64 / median / 1e9,
             roofline_fraction: roofline.seconds() / median,
@@ -167,6 +170,13 @@ pub(super) fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             result.roofline_fraction * 100.0,
             result.bound.name()
         )?;
+        if let Some(active) = result.active_units {
+            writeln!(
+                out,
+                "         layers with a cutoff read only what {:.1} % active units need",
+                active * 100.0
+            )?;
+        }
     }
     report.profile.iter().try_for_each(|profile| print_profile(profile, out))?;
     report.comparison.iter().try_for_each(|comparison| print_comparison(comparison, out))

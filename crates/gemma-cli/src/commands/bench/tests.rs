@@ -29,7 +29,7 @@ fn peaks() -> Peaks {
 
 fn runs(phase: &'static str, tokens: usize, seconds: &[f64], bytes: u64, flops: u64) -> Runs {
     let cost = Cost { flops, weight_bytes: bytes, cache_bytes: 0 };
-    let work = Work { cost, integer_flops: flops / 10 * 9 };
+    let work = Work { cost, integer_flops: flops / 10 * 9, active_units: None };
     Runs { phase, tokens, depth: 0, seconds: seconds.to_vec(), work }
 }
 

@@ -6,7 +6,7 @@
 use std::ops::Add;
 
 use gemma_cpu::measure::Peaks;
-use gemma_hal::{Cost, Op, Plan};
+use gemma_hal::{Cost, Op, Plan, Sparsity};
 use gemma_orchestrator::{Engine, EngineError, Phase};
 use serde::Serialize;
 
@@ -16,6 +16,8 @@ pub(super) struct Work {
     pub(super) cost: Cost,
     /// Those of its operations that multiply weights stored in blocks of small integers.
     pub(super) integer_flops: u64,
+    /// Part of the units of layers with a cutoff that were not zero, where they were counted.
+    pub(super) active_units: Option<f64>,
 }
 
 /// What keeps a phase from being faster.
@@ -59,7 +61,11 @@ impl Add for Work {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { cost: self.cost + other.cost, integer_flops: self.integer_flops + other.integer_flops }
+        Self {
+            cost: self.cost + other.cost,
+            integer_flops: self.integer_flops + other.integer_flops,
+            active_units: self.active_units.or(other.active_units),
+        }
     }
 }
 
@@ -83,7 +89,18 @@ impl Work {
             }
         });
         let share = if all == 0 { 0.0 } else { integers as f64 / all as f64 };
-        Self { cost, integer_flops: (cost.flops as f64 * share) as u64 }
+        Self { cost, integer_flops: (cost.flops as f64 * share) as u64, active_units: None }
+    }
+
+    /// This work without what each of `runs` runs left out.
+    pub(super) fn without(self, sparsity: Sparsity, runs: usize) -> Self {
+        let skipped = sparsity.skipped.over(runs as u64);
+        let integers = self.integer_flops as f64 / self.cost.flops.max(1) as f64;
+        Self {
+            cost: self.cost.less(skipped),
+            integer_flops: self.integer_flops.saturating_sub((skipped.flops as f64 * integers) as u64),
+            active_units: sparsity.active_fraction(),
+        }
     }
 
     /// A prompt of `tokens` tokens in an empty context, by the plans that its chunks run.
@@ -143,7 +160,7 @@ mod tests {
             (10, 1000, 1000, 20.0, 10.0, Bound::Arithmetic),
         ] {
             let cost = Cost { flops, weight_bytes: bytes, cache_bytes: 0 };
-            let roofline = Work { cost, integer_flops }.roofline(&peaks(int8));
+            let roofline = Work { cost, integer_flops, active_units: None }.roofline(&peaks(int8));
             assert!((roofline.seconds() - seconds).abs() < 1e-9, "{roofline:?}");
             assert_eq!(roofline.bound(), bound, "{roofline:?}");
         }
