@@ -8,7 +8,7 @@ use checkpoint_support::{error_of, gguf_bytes, load, storage, tiny_for, tiny_ggu
 use gemma_hal::DType;
 use gemma_matformer::checkpoint::gguf::write::{GgufWriter, MetadataValue};
 use gemma_matformer::checkpoint::{GgufVocabulary, TokenizerSource};
-use gemma_matformer::{Checkpoint, LayerKind, synthetic};
+use gemma_matformer::{Checkpoint, Config, LayerKind, synthetic};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
