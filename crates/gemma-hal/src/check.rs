@@ -172,6 +172,13 @@ impl At<'_> {
                     .iter()
                     .try_for_each(|part| self.shape(part.weight, self.width(part.output), self.width(*input)))
             }
+            Op::Rotary { .. } | Op::Attention { .. } => self.attention_shapes(),
+            _ => self.tail_shapes(),
+        }
+    }
+
+    fn attention_shapes(&self) -> Result<(), PlanError> {
+        match self.op {
             Op::Rotary { heads, theta, stretch, cache_layer, query, key_value } => {
                 self.heads(*heads)?;
                 self.require(theta.is_finite() && *theta > 0.0, "theta is not positive")?;
@@ -199,7 +206,7 @@ impl At<'_> {
                 self.buffer(*query, heads.query_width())?;
                 self.buffer(*output, heads.query_width())
             }
-            _ => self.tail_shapes(),
+            _ => Ok(()),
         }
     }
 

@@ -377,8 +377,11 @@ impl Op {
         match self {
             Self::Embed { output, .. } => visit(*output, Write),
             Self::PerLayerEmbed { input, output, .. }
+            | Self::AltUpInit { input, streams: output, .. }
             | Self::RmsNorm { input, output, .. }
-            | Self::SelectOutputs { input, output } => {
+            | Self::Attention { query: input, output, .. }
+            | Self::SelectOutputs { input, output }
+            | Self::Unembed { input, output, .. } => {
                 visit(*input, Read);
                 visit(*output, Write);
             }
@@ -386,10 +389,6 @@ impl Op {
                 visit(*input, Read);
                 visit(*residual, Update);
                 visit(*normed, Write);
-            }
-            Self::AltUpInit { input, streams, .. } => {
-                visit(*input, Read);
-                visit(*streams, Write);
             }
             Self::AltUpPredict { streams, normed, .. } => {
                 visit(*streams, Update);
@@ -405,10 +404,6 @@ impl Op {
                     visit(kv.key, Update);
                     visit(kv.value, Update);
                 }
-            }
-            Self::Attention { query, output, .. } => {
-                visit(*query, Read);
-                visit(*output, Write);
             }
             Self::AttentionResidual { streams, normed, attended, laurel, residual, ffn_input, .. } => {
                 [streams, normed, attended, laurel].into_iter().for_each(|id| visit(*id, Read));
@@ -430,10 +425,6 @@ impl Op {
             Self::AltUpMerge { streams, projected, output, .. } => {
                 visit(*streams, Read);
                 [projected, output].into_iter().for_each(|id| visit(*id, Write));
-            }
-            Self::Unembed { input, output, .. } => {
-                visit(*input, Read);
-                visit(*output, Write);
             }
         }
     }

@@ -135,7 +135,7 @@ const ROUNDED_BOUND: f64 = 5e-3;
 
 #[test]
 fn rounded_activations_stay_near() {
-    let (model, golden) = (model("four-layers-gguf", None), golden("four-layers-gguf"));
+    let (model, golden) = (model("four-layers-gguf/model.gguf", None), golden("four-layers-gguf"));
     for isa in Isa::available() {
         let device = cpu(isa, Activations::Int8);
         let mut engine = engine(&model, &device, 32);

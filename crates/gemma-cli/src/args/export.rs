@@ -62,6 +62,7 @@ pub(crate) struct QuantizeArgs {
 
 /// What both verbs share.
 #[derive(Args, Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct ExportArgs {
     /// Part of the model to write: e2b, 2.54b, 1/2, ... or a TOML or CSV file [default: all of it]
     #[arg(long, value_name = "NAME_OR_FILE")]

@@ -20,7 +20,7 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<(), Failure> {
         (Some(input), None) => {
             let model = Model::open(input, args.export.slice.as_deref())?;
             let rules = TypeRules { matrices, ..TypeRules::default() };
-            export::model(&model, rules, None, &args.output, &args.export)
+            export::model(&model, &rules, None, &args.output, &args.export)
         }
     }
 }
@@ -36,7 +36,7 @@ fn synthetic(args: &ConvertArgs, shape: &str, matrices: DType) -> Result<(), Fai
         return Err(anyhow!("--slice and --shape do not go together; choose the shape of the slice").into());
     }
     let weights = gguf::shapes(&config).map_err(anyhow::Error::from)?;
-    let rules = export::rules(TypeRules { matrices: Some(matrices), ..TypeRules::default() }, &args.export)?;
+    let rules = export::rules(&TypeRules { matrices: Some(matrices), ..TypeRules::default() }, &args.export)?;
     let metadata = synthetic_vocabulary(&config).metadata();
     let filling = Filling { seed: Some(args.seed), importance: None };
     let file = Export::new(&config, &weights, &rules, &metadata, filling).map_err(anyhow::Error::from)?;

@@ -54,7 +54,7 @@ pub(crate) fn dtype(option: &str, name: &str) -> Result<DType, Failure> {
 }
 
 /// `rules` with what the options say.
-pub(crate) fn rules(rules: TypeRules, args: &ExportArgs) -> Result<TypeRules, Failure> {
+pub(crate) fn rules(rules: &TypeRules, args: &ExportArgs) -> Result<TypeRules, Failure> {
     let named = |option, name: &Option<String>| name.as_deref().map(|name| dtype(option, name)).transpose();
     Ok(TypeRules {
         embedding: named("--embedding-type", &args.embedding_type)?.or(rules.embedding),
@@ -65,14 +65,14 @@ pub(crate) fn rules(rules: TypeRules, args: &ExportArgs) -> Result<TypeRules, Fa
             .map(|rule| Rule::parse(rule))
             .collect::<Result<_, _>>()
             .map_err(anyhow::Error::from)?,
-        ..rules
+        ..rules.clone()
     })
 }
 
 /// Writes `model` with the types of `rules` and the options.
 pub(crate) fn model(
     model: &Model,
-    rules: TypeRules,
+    rules: &TypeRules,
     importance: Option<&Importance>,
     out: &Path,
     args: &ExportArgs,

@@ -20,10 +20,10 @@ const WINDOW: usize = 512;
 pub(crate) fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
     let rules = TypeRules::quantised(export::dtype("--type", &args.dtype)?);
     // What is wrong with the options is told before the text is run.
-    export::rules(rules.clone(), &args.export)?;
+    export::rules(&rules, &args.export)?;
     let model = Model::open(&args.input, args.export.slice.as_deref())?;
     let importance = args.imatrix.as_deref().map(|text| importance(&model, text, args)).transpose()?;
-    export::model(&model, rules, importance.as_ref(), &args.output, &args.export)
+    export::model(&model, &rules, importance.as_ref(), &args.output, &args.export)
 }
 
 /// What the model's matrices see when it reads `text`.

@@ -8,7 +8,7 @@ use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{golden, run, text};
+use super::{golden, run, run_in_f32, text};
 
 /// The most that a logit may differ from transformers'.
 const LOGIT_BOUND: f32 = 5e-3;
@@ -78,7 +78,7 @@ fn greedy_tokens_losses_and_logits_are_transformers() {
             out,
             "--json",
         ];
-        let report = run(&[&arguments[..], more].concat()).json();
+        let report = run_in_f32(&[&arguments[..], more].concat()).json();
 
         let items = report["items"].as_array().unwrap();
         assert_eq!(items.len(), expected.ids.len(), "{model}");

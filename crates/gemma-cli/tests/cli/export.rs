@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{built_in, golden, run, text};
+use super::{built_in, golden, run, run_in_f32, text};
 
 const PROMPTS: &str = "[[2, 5, 9, 14, 20, 3, 7], [2, 40, 41, 42]]";
 
@@ -14,7 +14,7 @@ fn logits(folder: &Path, model: &Path, more: &[&str]) -> Vec<u8> {
     let (prompts, out) = (folder.join("prompts.json"), folder.join("logits.safetensors"));
     fs::write(&prompts, PROMPTS).unwrap();
     let arguments = ["eval", "-m", text(model), "--tokens", text(&prompts), "--out-logits", text(&out)];
-    run(&[&arguments[..], more].concat()).ok();
+    run_in_f32(&[&arguments[..], more].concat()).ok();
     fs::read(out).unwrap()
 }
 

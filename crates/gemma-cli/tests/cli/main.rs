@@ -72,6 +72,14 @@ fn run(arguments: &[&str]) -> Done {
     done(gemma(arguments))
 }
 
+/// As [`run`], for comparisons with f32 elsewhere: activations meet weights in blocks as they are, not rounded.
+#[track_caller]
+fn run_in_f32(arguments: &[&str]) -> Done {
+    let mut command = gemma(arguments);
+    command.env("GEMMA_CPU_ACTIVATIONS", "f32");
+    done(command)
+}
+
 #[track_caller]
 fn run_with_input(arguments: &[&str], input: impl Into<Vec<u8>>) -> Done {
     let mut command = gemma(arguments);

@@ -35,7 +35,7 @@ fn exit_code_of_usage_and_run_time_errors_is_2() {
         (&["run", "--stop", "", "hi"], "stop string 0 is empty"),
         (&["chat", "--logprobs", "1"], "--logprobs: a chat shows text"),
         (&["bench", "--repeat", "0"], "--repeat 0: measure at least once"),
-        (&["bench", "--type", "q9_k"], "--type q5_k: choose f32, f16, bf16, q8_0 or q4_0"),
+        (&["bench", "--type", "q9_k"], "--type q9_k: choose f32, f16, bf16"),
         (
             &["bench", "--prefill", "8", "--decode", "0", "-c", "4"],
             "--context 4: these lengths need 8 positions",

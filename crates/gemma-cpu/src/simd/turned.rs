@@ -19,7 +19,7 @@ const GROUPS_PER_TASK: usize = 8;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// For each group of [`GROUP`] columns: a row of values for each column, then the rows' scales in block formats.
+/// For each group of `GROUP` columns: a row of values for each column, then the rows' scales in block formats.
 ///
 /// Rows are padded with zeros to whole blocks. In Q4_0 byte `i` of 16 holds row `i` in its low and row `i + 16` in its
 /// high nibble, as a block does.

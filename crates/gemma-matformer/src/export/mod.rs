@@ -134,7 +134,7 @@ impl<'a> Export<'a> {
                 return Err(ExportError::RuleMatchesNothing {
                     pattern: rule.pattern.to_string(),
                     tensors: names().count(),
-                    example: names().last().unwrap_or_default().to_owned(),
+                    example: names().next_back().unwrap_or_default().to_owned(),
                 });
             }
         }

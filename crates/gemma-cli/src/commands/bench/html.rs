@@ -69,7 +69,7 @@ fn write_machine(out: &mut String, report: &Report) -> fmt::Result {
         ("command", format!("<code>{}</code>", escape(&report.command))),
         ("version", escape(report.version)),
         ("device", escape(&report.device)),
-        ("threads, instruction set", format!("{}, {}", report.threads, escape(&report.features.join(" ")))),
+        ("threads, instruction set", format!("{}, {}", report.threads, escape(report.features.join(" ")))),
         ("slice", escape(report.slice.as_deref().unwrap_or("all"))),
         (
             "context, chunk, cache",
@@ -198,7 +198,7 @@ fn write_comparison(out: &mut String, comparison: &Comparison) -> fmt::Result {
     }
     let rows = comparison.phases.iter().map(|pair| {
         vec![
-            escape(&format!("{} {} at depth {}", pair.phase, pair.tokens, pair.depth)),
+            escape(format!("{} {} at depth {}", pair.phase, pair.tokens, pair.depth)),
             range(pair.old),
             range(pair.new),
             pair.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}")),

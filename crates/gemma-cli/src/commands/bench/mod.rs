@@ -21,6 +21,7 @@ use gemma_cpu::measure::Peaks;
 use gemma_cpu::pool::{Pool, PoolOptions};
 use gemma_cpu::simd::Isa;
 use gemma_hal::{DType, Deadline};
+use gemma_matformer::export::type_names;
 use gemma_matformer::{Config, Weights, synthetic};
 use gemma_orchestrator::{Engine, EngineOptions, Model, Session};
 use gemma_text::{Sampler, SamplerConfig};
@@ -171,7 +172,7 @@ fn open(args: &BenchArgs, setup: &mut Setup) -> Result<Opened, Failure> {
         }
     };
     let dtype = DType::from_name(&args.dtype)
-        .ok_or_else(|| anyhow!("--type {}: choose f32, f16, bf16, q8_0 or q4_0", args.dtype))?;
+        .ok_or_else(|| anyhow!("--type {}: choose {}", args.dtype, type_names()))?;
     let weights = synthetic::weights(&config, dtype, 1).map_err(anyhow::Error::from)?;
     let (config, weights) = match setup.slice.as_deref() {
         None => (config, weights),

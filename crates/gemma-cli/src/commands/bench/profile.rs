@@ -33,6 +33,7 @@ pub(super) struct Profile {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Operation {
     /// Kind, and what tells it from others of the same operation.
+    #[expect(clippy::struct_field_names, reason = "the name in the report, as in that of `info`")]
     pub(super) operation: String,
     pub(super) count: usize,
     pub(super) ms: f64,
