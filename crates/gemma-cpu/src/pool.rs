@@ -32,7 +32,7 @@ pub use placement::PIN_VARIABLE;
 pub use topology::default_threads;
 
 /// Ranges handed out for each thread by [`Pool::for_ranges`]: enough for a fast core to help a slow one.
-const RANGES_PER_THREAD: usize = 8;
+const RANGES_PER_THREAD: usize = 4;
 
 /// Threads that run parallel regions together with the caller.
 pub struct Pool {

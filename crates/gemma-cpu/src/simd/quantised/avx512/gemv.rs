@@ -25,15 +25,17 @@ pub(super) fn run<F: Format>(
     inputs: Inputs<'_>,
     target: Target<'_>,
 ) {
+    // What lies behind the blocks of an incomplete group stays zero from tile to tile.
+    let mut padded = [[0; TAIL]; ROWS];
     for row in rows.clone().step_by(ROWS) {
         let tile = Tile { matrix, row, count: ROWS.min(rows.end - row), inputs, target };
         let mut token = 0;
         while token < inputs.n {
             token += match inputs.n - token {
-                1 => tile.run::<F, 1>(simd, token),
-                2 => tile.run::<F, 2>(simd, token),
-                3 => tile.run::<F, 3>(simd, token),
-                _ => tile.run::<F, 4>(simd, token),
+                1 => tile.run::<F, 1>(simd, token, &mut padded),
+                2 => tile.run::<F, 2>(simd, token, &mut padded),
+                3 => tile.run::<F, 3>(simd, token, &mut padded),
+                _ => tile.run::<F, 4>(simd, token, &mut padded),
             };
         }
     }
@@ -51,7 +53,12 @@ struct Tile<'a> {
 impl Tile<'_> {
     /// Outputs of `T` inputs. Returns `T`.
     #[inline(always)]
-    fn run<F: Format, const T: usize>(&self, simd: Avx512Vnni, token: usize) -> usize {
+    fn run<F: Format, const T: usize>(
+        &self,
+        simd: Avx512Vnni,
+        token: usize,
+        padded: &mut [[u8; TAIL]; ROWS],
+    ) -> usize {
         let mut rows: [&[u8]; ROWS] = [&[]; ROWS];
         for (r, bytes) in rows.iter_mut().enumerate() {
             // Where fewer rows are left, the last one is computed again and not used.
@@ -76,12 +83,14 @@ impl Tile<'_> {
         }
         let rest = self.inputs.blocks % CHAINS;
         if rest > 0 {
-            let mut padded = [[0; TAIL]; ROWS];
             for (padded, row) in padded.iter_mut().zip(rows) {
                 let row = &row[groups * F::GROUP_BYTES..];
                 padded[..row.len()].copy_from_slice(row);
             }
-            let raw = padded.map(|bytes| F::load(simd, &bytes, 0));
+            let mut raw = [F::load(simd, &padded[0], 0); ROWS];
+            for r in 0..ROWS {
+                raw[r] = F::load(simd, &padded[r], 0);
+            }
             step::<F, T>(simd, raw, &inputs, groups, (1 << (rest * 4)) - 1, &mut sums);
         }
         self.target.emit::<T>(true, self.row, self.count, token, &sums.map(|sums| add_chains(simd, sums)));
