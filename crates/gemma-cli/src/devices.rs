@@ -4,23 +4,32 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use gemma_cpu::reference::ReferenceDevice;
+use gemma_cpu::simd::Activations;
 use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::Device;
 
 use crate::failure::Failure;
 use crate::settings::Setup;
 
-/// The CPU device with the settings' threads.
-pub(crate) fn cpu(threads: Option<usize>, memory: u64) -> Result<CpuDevice, Failure> {
+/// The CPU device with the settings' threads and activations.
+pub(crate) fn cpu(
+    threads: Option<usize>,
+    activations: Option<Activations>,
+    memory: u64,
+) -> Result<CpuDevice, Failure> {
     let detected = CpuOptions::detect(memory).map_err(|error| Failure::Error(error.into()))?;
-    let options = CpuOptions { threads: threads.unwrap_or(detected.threads), ..detected };
+    let options = CpuOptions {
+        threads: threads.unwrap_or(detected.threads),
+        activations: activations.unwrap_or(detected.activations),
+        ..detected
+    };
     CpuDevice::new(options).map_err(|error| Failure::Error(anyhow!("--threads: {error}")))
 }
 
 /// The devices to use, in order of preference.
 pub(crate) fn open(setup: &Setup) -> Result<Vec<Arc<dyn Device>>, Failure> {
     match setup.device.as_str() {
-        "auto" | "cpu" => Ok(vec![Arc::new(cpu(setup.threads, setup.memory)?)]),
+        "auto" | "cpu" => Ok(vec![Arc::new(cpu(setup.threads, setup.activations, setup.memory)?)]),
         "reference" => Ok(vec![Arc::new(ReferenceDevice::new(setup.memory))]),
         other => Err(Failure::NoDevice(anyhow!(
             "--device {other}: not in this build, which has auto, cpu and reference; `gemma doctor` shows what this machine has"

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
+use gemma_cpu::simd::Activations;
 use gemma_hal::DType;
 use gemma_text::{Mirostat, SamplerConfig};
 use serde::Deserialize;
@@ -39,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) chunk: Option<usize>,
     /// None is the verb's usual one.
     pub(crate) cache_dtype: Option<DType>,
+    /// None is the verb's usual one.
+    pub(crate) activations: Option<Activations>,
     /// Bytes.
     pub(crate) memory: u64,
 }
@@ -68,6 +71,7 @@ fn resolved(args: SetupArgs) -> Result<Setup> {
         dtype.ok_or_else(|| anyhow!("--cache-type {name}: choose f16 or f32"))
     });
     let cache_dtype = cache_dtype.transpose()?;
+    let activations = args.activations.as_deref().map(Activations::from_name).transpose()?;
     let memory = args.memory.unwrap_or(DEFAULT_MEMORY_MIB);
     Ok(Setup {
         model: args.model,
@@ -77,6 +81,7 @@ fn resolved(args: SetupArgs) -> Result<Setup> {
         context: args.context,
         chunk: args.chunk,
         cache_dtype,
+        activations,
         memory: memory.checked_mul(1 << 20).ok_or_else(|| anyhow!("--memory {memory}: too many MiB"))?,
     })
 }

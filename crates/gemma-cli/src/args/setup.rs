@@ -41,6 +41,10 @@ pub(crate) struct SetupArgs {
     #[arg(long, env = "GEMMA_CACHE_TYPE", value_name = "TYPE")]
     pub(crate) cache_type: Option<String>,
 
+    /// How activations meet weights in block formats on the CPU: int8 or f32 [default: int8, for eval f32]
+    #[arg(long, env = "GEMMA_CPU_ACTIVATIONS", value_name = "TYPE")]
+    pub(crate) activations: Option<String>,
+
     /// Most memory for activations and KV cache, in MiB; mapped weights do not count [default: 8192]
     #[arg(long, env = "GEMMA_MEMORY", value_name = "MIB")]
     pub(crate) memory: Option<u64>,
@@ -57,6 +61,7 @@ impl SetupArgs {
             context: variables.or(this.context, "context")?,
             chunk: variables.or(this.chunk, "chunk")?,
             cache_type: variables.or(this.cache_type, "cache_type")?,
+            activations: variables.or(this.activations, "activations")?,
             memory: variables.or(this.memory, "memory")?,
             ..this
         })
@@ -82,6 +87,7 @@ impl SetupArgs {
             context: self.context.or(lower.context),
             chunk: self.chunk.or(lower.chunk),
             cache_type: self.cache_type.or(lower.cache_type),
+            activations: self.activations.or(lower.activations),
             memory: self.memory.or(lower.memory),
         }
     }

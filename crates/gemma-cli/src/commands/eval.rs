@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
+use gemma_cpu::simd::Activations;
 use gemma_hal::DType;
 use gemma_orchestrator::{Session, evaluate};
 use safetensors::tensor::{Dtype, TensorView};
@@ -36,8 +37,9 @@ pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
     let mut setup = settings::setup(args.setup)?;
     let model = model::open(&setup)?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    // Comparisons want the model's own numbers, not a smaller cache.
+    // Comparisons want the model's own numbers, not those of a smaller cache or of rounded activations.
     setup.cache_dtype.get_or_insert(DType::F32);
+    setup.activations.get_or_insert(Activations::Float32);
     // The last new token is chosen but not run.
     let needed = longest.saturating_add(args.new.saturating_sub(1));
     let context = *setup.context.get_or_insert(needed.clamp(1, model.config.max_context));

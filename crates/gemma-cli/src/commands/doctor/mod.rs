@@ -68,7 +68,7 @@ struct Report {
 
 /// Runs the verb.
 pub(crate) fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
-    let device = devices::cpu(args.threads, 0)?;
+    let device = devices::cpu(args.threads, None, 0)?;
     let mut findings = findings(&Machine::this());
     // Measured last, so that it tells nothing about the temperature above.
     findings.extend(cpu::measured(device.isa(), device.pool()));
