@@ -112,14 +112,17 @@ mod x86 {
             }
         };
         way(is_x86_feature_detected!("avx2"), "vpmaddubsw 256", 32, maddubs_256);
-        let avx_vnni = is_x86_feature_detected!("avxvnni") && is_x86_feature_detected!("avx2");
-        way(avx_vnni, "AVX-VNNI vpdpbusd 256", 32, avx_vnni_256);
         if matches!(isa, Isa::Avx2(_)) {
+            return;
+        }
+        let avx_vnni = is_x86_feature_detected!("avxvnni") && is_x86_feature_detected!("avx2");
+        way(avx_vnni && !matches!(isa, Isa::Avx512(_)), "AVX-VNNI vpdpbusd 256", 32, avx_vnni_256);
+        if matches!(isa, Isa::AvxVnni(_)) {
             return;
         }
         let bw = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
         way(bw, "vpmaddubsw 512", 64, maddubs_512);
-        let vnni = bw && is_x86_feature_detected!("avx512vnni");
+        let vnni = bw && matches!(isa, Isa::Avx512Vnni(_)) && is_x86_feature_detected!("avx512vnni");
         way(vnni, "AVX-512 vpdpbusd 512", 64, vnni_512);
         way(vnni && is_x86_feature_detected!("avx512vl"), "AVX-512 vpdpbusd 256", 32, vnni_256);
     }

@@ -13,17 +13,21 @@ const LANES: usize = 16;
 
 /// Exists only where the processor has AVX-512 F, BW, DQ and VL, and all that [`Avx2`] stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx512(());
+pub struct Avx512(Avx2);
 
 impl Avx512 {
     /// The capability, where the processor and the operating system have it.
     pub fn detect() -> Option<Self> {
-        let all = Avx2::detect().is_some()
-            && is_x86_feature_detected!("avx512f")
+        let all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl");
-        all.then_some(Self(()))
+        Avx2::detect().filter(|_| all).map(Self)
+    }
+
+    /// What it has of the narrower instructions.
+    pub fn avx2(self) -> Avx2 {
+        self.0
     }
 
     /// Runs a kernel compiled for these instructions.

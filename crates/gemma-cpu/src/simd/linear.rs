@@ -14,8 +14,8 @@ use gemma_hal::{DType, Weight, block};
 use super::format::{self, Format};
 use super::kernels::Kernels;
 use super::lanes::Simd;
+use super::operands::{Inputs, Matrix, Target};
 use super::quantised;
-use super::shared::Shared;
 use super::tile::{self, Chunk, DEPTH, ROWS};
 use super::{Isa, Kernel};
 use crate::pool::Pool;
@@ -120,46 +120,10 @@ pub fn linear_rows(
     assert!(rows.iter().all(|row| (*row as usize) < weight.rows()), "rows of the weight");
     let part = Part {
         matrix: Matrix::of(weight, Some(rows)),
-        target: Target { values: Shared::new(output), stride: rows.len() },
+        target: Target::new(output, rows.len()),
         rows: rows.len(),
     };
     run(kernels.into(), pool, &[part], input, weight.columns(), rows.len() * weight.columns());
-}
-
-/// A weight's bytes, or a choice of its rows.
-#[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
-    pub(super) dtype: DType,
-    bytes: &'a [u8],
-    pub(super) stride: usize,
-    row_bytes: usize,
-    columns: usize,
-    choice: Option<&'a [u32]>,
-}
-
-impl<'a> Matrix<'a> {
-    fn of(weight: &'a Weight, choice: Option<&'a [u32]>) -> Self {
-        Self {
-            dtype: weight.dtype(),
-            bytes: weight.span(),
-            stride: weight.row_stride(),
-            row_bytes: weight.row_bytes(),
-            columns: weight.columns(),
-            choice,
-        }
-    }
-
-    /// Whether it has all rows of the weight, one after the other.
-    #[inline(always)]
-    pub(super) fn is_whole(&self) -> bool {
-        self.choice.is_none()
-    }
-
-    #[inline(always)]
-    pub(super) fn row(&self, row: usize) -> &'a [u8] {
-        let row = self.choice.map_or(row, |choice| choice[row] as usize);
-        &self.bytes[row * self.stride..][..self.row_bytes]
-    }
 }
 
 /// One weight of a region.
@@ -173,7 +137,7 @@ impl<'a> Part<'a> {
     fn of(output: &'a mut Output<'_>) -> Self {
         Self {
             matrix: Matrix::of(output.weight, None),
-            target: Target { values: Shared::new(output.values), stride: output.stride },
+            target: Target::new(output.values, output.stride),
             rows: output.weight.rows(),
         }
     }
@@ -299,41 +263,6 @@ fn run_stored(isa: Isa, product: &Product<'_, Stored>) {
     });
 }
 
-/// Inputs in whole chunks.
-#[derive(Clone, Copy)]
-struct Inputs<'a> {
-    chunks: &'a [Chunk],
-    width: usize,
-}
-
-impl<'a> Inputs<'a> {
-    fn new(values: &'a [f32], width: usize) -> Self {
-        Self { chunks: values.as_chunks().0, width }
-    }
-
-    #[inline(always)]
-    fn count(&self) -> usize {
-        self.chunks.len() / self.width
-    }
-
-    /// Block `depth` of `T` inputs from `first` on.
-    #[inline(always)]
-    fn blocks<const T: usize>(&self, first: usize, depth: &Range<usize>) -> [&'a [Chunk]; T] {
-        let mut blocks: [&[Chunk]; T] = [&[]; T];
-        for (t, block) in blocks.iter_mut().enumerate() {
-            *block = &self.chunks[(first + t) * self.width..][depth.clone()];
-        }
-        blocks
-    }
-
-    /// The ranges of chunks that are summed in one go.
-    #[inline(always)]
-    fn depths(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let width = self.width;
-        (0..width).step_by(DEPTH).map(move |start| start..width.min(start + DEPTH))
-    }
-}
-
 /// Some rows of one weight times all inputs.
 struct Product<'a, F> {
     matrix: Matrix<'a>,
@@ -341,47 +270,6 @@ struct Product<'a, F> {
     inputs: Inputs<'a>,
     target: Target<'a>,
     format: PhantomData<F>,
-}
-
-/// Where a product goes.
-#[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
-    values: Shared<'a>,
-    stride: usize,
-}
-
-impl Target<'_> {
-    /// Sets outputs of one input from `row` on.
-    ///
-    /// # Safety
-    /// No other thread touches these outputs.
-    #[inline(always)]
-    pub(super) unsafe fn store(self, row: usize, token: usize, values: &[f32]) {
-        // SAFETY: the caller vouches for it.
-        unsafe { self.values.copy(token * self.stride + row, values) }
-    }
-
-    /// Sets (for the first block of columns) or adds to the outputs of one tile, of which `rows` rows count.
-    #[inline(always)]
-    pub(super) fn emit<const T: usize>(
-        self,
-        first: bool,
-        row: usize,
-        rows: usize,
-        token: usize,
-        sums: &[[f32; ROWS]; T],
-    ) {
-        for (t, sums) in sums.iter().enumerate() {
-            let start = (token + t) * self.stride + row;
-            if rows == ROWS {
-                self.values.put(start, sums, first);
-            } else {
-                for (r, sum) in sums[..rows].iter().enumerate() {
-                    self.values.put(start + r, &[*sum], first);
-                }
-            }
-        }
-    }
 }
 
 /// Inputs up to which decoding in registers, once for each tile of inputs, beats decoding into scratch memory.

@@ -20,6 +20,7 @@ mod lanes;
 mod linear;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod operands;
 mod portable;
 mod quantised;
 mod rows;
@@ -43,9 +44,9 @@ pub use linear::{Output, linear, linear_many, linear_rows};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use portable::Portable;
-#[cfg(target_arch = "x86_64")]
-pub use quantised::Avx512Vnni;
 pub use quantised::linear_columns_rounded;
+#[cfg(target_arch = "x86_64")]
+pub use quantised::{Avx512Vnni, AvxVnni};
 #[cfg(target_arch = "aarch64")]
 pub use quantised::{NeonDot, NeonI8mm};
 pub use rows::{
@@ -81,6 +82,9 @@ pub enum Isa {
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// The same with AVX-VNNI, which integer products use; all else is computed as with [`Isa::Avx2`].
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
     /// AVX-512 F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
@@ -116,6 +120,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             all.extend(Avx2::detect().map(Self::Avx2));
+            all.extend(AvxVnni::detect().map(Self::AvxVnni));
             all.extend(Avx512::detect().map(Self::Avx512));
             all.extend(Avx512Vnni::detect().map(Self::Avx512Vnni));
         }
@@ -163,6 +168,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni(_) => "avx512vnni",
@@ -182,6 +189,8 @@ impl Isa {
             Self::Portable(simd) => kernel.run(simd),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(simd) => simd.avx2().run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]

@@ -6,6 +6,10 @@
 
 mod activation;
 #[cfg(target_arch = "x86_64")]
+mod ahead;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod columns;
 #[cfg(target_arch = "aarch64")]
@@ -19,11 +23,13 @@ use gemma_hal::block::BLOCK;
 
 use super::Isa;
 use super::kernels::Kernels;
-use super::linear::{Matrix, Target};
+use super::operands::{Matrix, Target};
 use crate::pool::Pool;
 use activation::Layout;
 
 pub(super) use activation::Inputs;
+#[cfg(target_arch = "x86_64")]
+pub use avx2::AvxVnni;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512Vnni;
 pub use columns::linear_columns_rounded;
@@ -47,11 +53,11 @@ pub(super) fn supports(isa: Isa, dtype: DType) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(_) => dtype.block_len() > 1,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(_) | Isa::AvxVnni(_) | Isa::Avx512(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
         Isa::Portable(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
-        #[cfg(target_arch = "x86_64")]
-        _ => false,
     }
 }
 
@@ -61,9 +67,11 @@ pub(super) fn reserve_scratch(isa: Isa, n: usize, columns: usize) {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(_) => avx512::reserve_scratch(n, columns),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(_) | Isa::AvxVnni(_) | Isa::Avx512(_) => avx2::reserve_scratch(n, columns),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => neon::reserve_scratch(n, columns),
-        _ => {}
+        Isa::Portable(_) => {}
     }
 }
 
@@ -75,13 +83,8 @@ pub(super) fn with_inputs<R>(
     columns: usize,
     then: impl FnOnce(Inputs<'_>) -> R,
 ) -> R {
-    let panels = match kernels.isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni(_) => values.len() / columns > FEW_INPUTS,
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => values.len() / columns > FEW_INPUTS,
-        _ => false,
-    };
+    let portable = matches!(kernels.isa, Isa::Portable(_));
+    let panels = !portable && values.len() / columns > FEW_INPUTS;
     let layout = if panels { Layout::Tiled } else { Layout::Grouped };
     activation::with_inputs(kernels.isa, pool, layout, values, columns, then)
 }
@@ -96,6 +99,12 @@ pub(super) fn run_rows(
 ) {
     match isa {
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(token) => avx2::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni(token) => avx2::run_rows(token, matrix, rows, inputs, target),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(token) => avx2::run_rows(token.avx2(), matrix, rows, inputs, target),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni(token) => avx512::run_rows(token, matrix, rows, inputs, target),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(token) => neon::run_rows(token, matrix, rows, inputs, target),
@@ -103,6 +112,6 @@ pub(super) fn run_rows(
         Isa::NeonDot(token) => neon::run_rows(token, matrix, rows, inputs, target),
         #[cfg(target_arch = "aarch64")]
         Isa::NeonI8mm(token) => neon::run_rows(token, matrix, rows, inputs, target),
-        _ => portable::run_rows(matrix, rows, inputs, target),
+        Isa::Portable(_) => portable::run_rows(matrix, rows, inputs, target),
     }
 }

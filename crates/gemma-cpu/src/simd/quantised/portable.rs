@@ -7,7 +7,7 @@ use gemma_hal::block::{BLOCK, BlockQ4_0, BlockQ8_0};
 
 use super::activation::{Inputs, Rounded};
 use super::{CHAINS, GROUP};
-use crate::simd::linear::{Matrix, Target};
+use crate::simd::operands::{Matrix, Target};
 use crate::simd::tile::ROWS;
 
 /// Inputs that share the unpacking of a block.

@@ -10,7 +10,7 @@ use gemma_hal::block::BLOCK;
 use super::Avx512Vnni;
 use super::formats::{Format, More};
 use super::vectors::vnni;
-use crate::simd::linear::{Matrix, Target};
+use crate::simd::operands::{Matrix, Target};
 use crate::simd::quantised::activation::{self, Inputs, Rounded, TILE};
 use crate::simd::quantised::{CHAINS, PANEL_ROWS};
 

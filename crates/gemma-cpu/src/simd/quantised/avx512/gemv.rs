@@ -8,8 +8,9 @@ use super::Avx512Vnni;
 use super::formats::{Format, More};
 use super::vectors::vnni;
 use crate::simd::lanes::part;
-use crate::simd::linear::{Matrix, Target};
+use crate::simd::operands::{Matrix, Target};
 use crate::simd::quantised::activation::{Inputs, Rounded};
+use crate::simd::quantised::ahead::Ahead;
 use crate::simd::quantised::{CHAINS, GROUP};
 use crate::simd::tile::ROWS;
 
@@ -73,7 +74,7 @@ impl Tile<'_> {
         let mut sums = [vnni!(_mm512_setzero_ps()); T];
         for group in 0..groups {
             if token == 0 {
-                ahead.ask(simd, group);
+                ahead.ask(group);
             }
             let mut raw = [F::load(simd, rows[0], group); ROWS];
             for r in 0..ROWS {
@@ -95,38 +96,6 @@ impl Tile<'_> {
         }
         self.target.emit::<T>(true, self.row, self.count, token, &sums.map(|sums| add_chains(simd, sums)));
         T
-    }
-}
-
-/// What memory is asked for while a tile is computed: as many bytes as the tile has, in the order of addresses, from
-/// [`AHEAD`] bytes behind the tile on. The hardware sees four short streams that end with the tile and begin anew.
-struct Ahead {
-    start: *const u8,
-    /// Bytes that are asked for with each group.
-    bytes: usize,
-}
-
-/// Measured: with half of it memory answers too late, with twice as much lines are dropped again before their use.
-const AHEAD: usize = 4608;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
-
-impl Ahead {
-    #[inline(always)]
-    fn new(matrix: Matrix<'_>, row: usize, groups: usize) -> Self {
-        let tile = ROWS * matrix.stride;
-        // Chosen rows lie anywhere; what follows them is not wanted.
-        let bytes = if matrix.is_whole() { tile.div_ceil(groups.max(1)) } else { 0 };
-        Self { start: matrix.row(row).as_ptr().wrapping_add(tile + AHEAD), bytes }
-    }
-
-    #[inline(always)]
-    fn ask(&self, _: Avx512Vnni, group: usize) {
-        let start = self.start.wrapping_add(group * self.bytes);
-        for line in 0..self.bytes.div_ceil(LINE) {
-            vnni!(_mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line * LINE).cast()));
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::ops::Range;
 use gemma_hal::DType;
 
 use super::activation::{Inputs, Layout};
-use crate::simd::linear::{Matrix, Target};
+use crate::simd::operands::{Matrix, Target};
 use crate::simd::{Avx512, Isa};
 use formats::{Format, Q4_0, Q4_1, Q5_0, Q8_0};
 use super_blocks::{Q4K, Q5K, Q6K};

@@ -10,7 +10,7 @@ use gemma_hal::block::BLOCK;
 use super::formats::{Format, widen};
 use super::vectors::{Integer, PANEL, Panel, VECTORS, neon};
 use crate::simd::Simd;
-use crate::simd::linear::{Matrix, Target};
+use crate::simd::operands::{Matrix, Target};
 use crate::simd::quantised::CHAINS;
 use crate::simd::quantised::activation::{self, Inputs, Rounded, TILE};
 

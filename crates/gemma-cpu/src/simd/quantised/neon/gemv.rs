@@ -10,7 +10,7 @@ use super::formats::{Format, widen};
 use super::vectors::{Integer, add_lanes, load, neon};
 use crate::simd::Simd;
 use crate::simd::lanes::part;
-use crate::simd::linear::{Matrix, Target};
+use crate::simd::operands::{Matrix, Target};
 use crate::simd::quantised::CHAINS;
 use crate::simd::quantised::activation::{Inputs, Rounded};
 use crate::simd::tile::ROWS;

@@ -14,7 +14,7 @@ use std::ops::Range;
 use gemma_hal::DType;
 
 use super::activation::{Inputs, Layout};
-use crate::simd::linear::{Matrix, Target};
+use crate::simd::operands::{Matrix, Target};
 use crate::simd::{Isa, Neon};
 use formats::{Format, Q4_0, Q8_0};
 
