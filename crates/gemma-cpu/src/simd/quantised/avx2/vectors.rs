@@ -33,7 +33,7 @@ pub(super) use avx2;
 pub(super) trait Integer: Copy {
     /// Signed quants are multiplied as unsigned ones, by adding 128 to each.
     const SHIFTS_SIGNED: bool;
-    /// Panels that share a pass over the inputs, as registers allow.
+    /// Panels that share a pass over the inputs. Measured: 2 for AVX2 take 3 to 5 % longer, 1 for AVX-VNNI 9 to 13 %.
     const PANELS: usize;
 
     /// What is known of the processor besides.
