@@ -71,9 +71,12 @@ fn prefill_and_decode_allocate_nothing() {
 fn runs_allocate_nothing() {
     let config = config();
     let both = |dtype| Activations::ALL.map(|activations| (dtype, activations));
-    for (dtype, activations) in DType::ALL.into_iter().flat_map(both) {
+    let each = |isa| {
+        DType::ALL.into_iter().flat_map(both).map(move |(dtype, activations)| (isa, dtype, activations))
+    };
+    for (isa, dtype, activations) in Isa::available().into_iter().flat_map(each) {
         let weights = synthetic::weights(&config, dtype, 1).unwrap();
-        let options = CpuOptions { threads: 2, isa: Isa::detect(), activations, memory: 1 << 30 };
+        let options = CpuOptions { threads: 2, isa, activations, memory: 1 << 30 };
         let device = CpuDevice::new(options).unwrap();
         for (max_tokens, outputs) in [(1, Outputs::Last), (24, Outputs::Last), (24, Outputs::None)] {
             let options =

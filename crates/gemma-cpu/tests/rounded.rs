@@ -205,6 +205,29 @@ fn extremes_neither_overflow_nor_lose_a_step() {
 }
 
 #[test]
+fn the_most_negative_quant_does_not_saturate() {
+    // No quantiser of ours makes −128, but a file may hold it.
+    let mut bytes = Vec::new();
+    for _ in 0..2 * 16 {
+        bytes.extend([0x00, 0x3c]);
+        bytes.extend([0x80; BLOCK]);
+    }
+    let weight = Weight::new(Storage::new("test", bytes), 0, 2, 512, DType::Q8_0).unwrap();
+    let pool = Pool::new(1).unwrap();
+    for kernels in kernels() {
+        for n in [1, 2, 8] {
+            for sign in [1.0, -1.0] {
+                let input = vec![sign; n * 512];
+                let mut output = vec![f32::NAN; n * 2];
+                linear(kernels, &pool, &weight, &input, n, &mut output);
+                let what = format!("{}, {n} inputs of {sign}", kernels.isa.name());
+                assert_near(&what, &output, &product(&weight, &rounded(&input)), BOUND);
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_not_finite_is_not_hidden() {
     let pool = Pool::new(1).unwrap();
     for kernels in kernels() {

@@ -324,7 +324,7 @@ impl<F: Format> Direct<'_, F> {
             *chunks = F::chunks(product.matrix.row(row + r.min(count - 1))).0;
         }
         // The hardware sees four short streams that end with the tile; the next tile is for us to ask for.
-        let in_order = product.matrix.choice.is_none();
+        let in_order = product.matrix.is_whole();
         let ahead = if token == 0 && in_order { ROWS * product.matrix.stride } else { 0 };
         if !in_order && token == 0 {
             for row in (row + ROWS..product.rows.end).take(ROWS) {

@@ -17,7 +17,7 @@ pub(super) struct Matrix<'a> {
     pub(super) stride: usize,
     row_bytes: usize,
     pub(super) columns: usize,
-    pub(super) choice: Option<&'a [u32]>,
+    choice: Option<&'a [u32]>,
 }
 
 impl<'a> Matrix<'a> {

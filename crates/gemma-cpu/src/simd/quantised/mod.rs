@@ -52,9 +52,7 @@ const FEW_INPUTS: usize = 4;
 pub(super) fn supports(isa: Isa, dtype: DType) -> bool {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni(_) => dtype.block_len() > 1,
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(_) | Isa::AvxVnni(_) | Isa::Avx512(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
+        Isa::Avx2(_) | Isa::AvxVnni(_) | Isa::Avx512(_) | Isa::Avx512Vnni(_) => dtype.block_len() > 1,
         #[cfg(target_arch = "aarch64")]
         Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
         Isa::Portable(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),

@@ -99,6 +99,79 @@ impl Format for Q8_0 {
     }
 }
 
+/// See [`gemma_hal::block::BlockQ4_1`].
+#[derive(Clone, Copy)]
+pub(super) struct Q4_1;
+
+impl Format for Q4_1 {
+    const GROUP_BYTES: usize = 80;
+    const OFFSET_LOG2: Option<i32> = None;
+    const EXACT_STEPS: usize = 8;
+    const MORE: More = More::Minimum;
+    type Raw<'a> = &'a [u8; 80];
+
+    #[inline(always)]
+    fn load(row: &[u8], index: usize) -> Self::Raw<'_> {
+        part(row, index * 80)
+    }
+
+    #[inline(always)]
+    fn quants(simd: Avx2, raw: Self::Raw<'_>, pair: usize) -> [__m256i; 2] {
+        nibbles(simd, two(simd, raw, pair * 40 + 4, 20))
+    }
+
+    #[inline(always)]
+    fn scales(simd: Avx2, rows: [Self::Raw<'_>; 4]) -> [__m256; 2] {
+        halves(simd, rows, 0, 20)
+    }
+
+    #[inline(always)]
+    fn more(simd: Avx2, rows: [Self::Raw<'_>; 4]) -> [__m256; 2] {
+        halves(simd, rows, 2, 20)
+    }
+}
+
+/// See [`gemma_hal::block::BlockQ5_0`].
+#[derive(Clone, Copy)]
+pub(super) struct Q5_0;
+
+impl Format for Q5_0 {
+    const GROUP_BYTES: usize = 88;
+    const OFFSET_LOG2: Option<i32> = Some(4);
+    const EXACT_STEPS: usize = 4;
+    type Raw<'a> = &'a [u8; 88];
+
+    #[inline(always)]
+    fn load(row: &[u8], index: usize) -> Self::Raw<'_> {
+        part(row, index * 88)
+    }
+
+    #[inline(always)]
+    fn quants(simd: Avx2, raw: Self::Raw<'_>, pair: usize) -> [__m256i; 2] {
+        let mut quants = nibbles(simd, two(simd, raw, pair * 44 + 6, 22));
+        let bits = |block: usize| i32::from_le_bytes(*part(raw, (2 * pair + block) * 22 + 2));
+        let (a, b) = (bits(0), bits(1));
+        for (half, quants) in quants.iter_mut().enumerate() {
+            let byte = 2 * half as i8;
+            avx2! {
+                // Each of the two bytes with the bits of 16 values goes to the 8 bytes of its values.
+                let words = _mm256_setr_epi32(a, 0, 0, 0, b, 0, 0, 0);
+                let index = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
+                let bytes = _mm256_shuffle_epi8(words, _mm256_add_epi8(index, _mm256_set1_epi8(byte)));
+                let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+                let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+                *quants = _mm256_or_si256(*quants, _mm256_and_si256(set, _mm256_set1_epi8(16)));
+            }
+        }
+        quants
+    }
+
+    #[inline(always)]
+    fn scales(simd: Avx2, rows: [Self::Raw<'_>; 4]) -> [__m256; 2] {
+        halves(simd, rows, 0, 22)
+    }
+}
+
 /// 16 bytes from `first` on and 16 that begin `stride` bytes later.
 #[inline(always)]
 fn two<const N: usize>(_: Avx2, bytes: &[u8; N], first: usize, stride: usize) -> __m256i {
@@ -130,4 +203,10 @@ fn halves<const N: usize>(_: Avx2, rows: [&[u8; N]; 4], first: usize, stride: us
     let low = avx2!(_mm256_cvtph_ps(_mm_setr_epi16(a, b, c, d, e, f, g, h)));
     let [a, b, c, d, e, f, g, h] = rest;
     [low, avx2!(_mm256_cvtph_ps(_mm_setr_epi16(a, b, c, d, e, f, g, h)))]
+}
+
+/// Four f16 values, in both lanes.
+#[inline(always)]
+pub(super) fn values(_: Avx2, [a, b, c, d]: [i16; 4]) -> __m256 {
+    avx2!(_mm256_cvtph_ps(_mm_setr_epi16(a, b, c, d, a, b, c, d)))
 }

@@ -259,7 +259,7 @@ impl Packing<'_> {
                 let ahead = group * F::GROUP_BYTES + PANEL * P * self.matrix.stride;
                 avx2!(_mm_prefetch::<_MM_HINT_T1>(row.as_ptr().wrapping_add(ahead).cast()));
             }
-            self.put(pack_group::<F, G>(simd, bytes, group), group, p, out, more);
+            self.put::<F, P>(&pack_group::<F, G>(simd, bytes, group), group, p, out, more);
         }
         if !self.blocks.is_multiple_of(CHAINS) {
             let mut padded = [[0; TAIL]; PANEL];
@@ -268,24 +268,27 @@ impl Packing<'_> {
                 padded[..row.len()].copy_from_slice(row);
             }
             let padded = padded.each_ref().map(<[u8; TAIL]>::as_slice);
-            self.put(pack_group::<F, G>(simd, padded, 0), groups, p, out, more);
+            self.put::<F, P>(&pack_group::<F, G>(simd, padded, 0), groups, p, out, more);
         }
     }
 
     /// Writes the blocks of a group, as far as it goes, to their places in panel `p`.
     #[inline(always)]
-    fn put<const P: usize>(
+    fn put<F: Format, const P: usize>(
         &self,
-        blocks: [(Packed, Values); CHAINS],
+        blocks: &[(Packed, Values); CHAINS],
         group: usize,
         p: usize,
         out: &mut [[Packed; P]],
         more: &mut [[Values; P]],
     ) {
         let count = self.blocks - group * CHAINS;
-        for (chain, (block, beside)) in blocks.into_iter().take(count).enumerate() {
+        for (chain, (block, beside)) in blocks.iter().take(count).enumerate() {
             let at = self.starts[chain] + group;
-            (out[at][p], more[at][p]) = (block, beside);
+            out[at][p] = *block;
+            if F::MORE != More::Nothing {
+                more[at][p] = *beside;
+            }
         }
     }
 }

@@ -33,7 +33,8 @@ pub(super) use avx2;
 pub(super) trait Integer: Copy {
     /// Signed quants are multiplied as unsigned ones, by adding 128 to each.
     const SHIFTS_SIGNED: bool;
-    /// Panels that share a pass over the inputs, as registers allow.
+    /// Panels that share a pass over the inputs. Measured with Q4_0: two are 2 to 4 % slower for AVX2, one is 10 % slower
+    /// for AVX-VNNI.
     const PANELS: usize;
 
     /// What is known of the processor besides.
