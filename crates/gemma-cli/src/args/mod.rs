@@ -16,7 +16,7 @@ pub(crate) use export::{ConvertArgs, ExportArgs, QuantizeArgs};
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use setup::SetupArgs;
 
-/// Gemma 3n on this machine: CPU, GPU, NPU, whatever is there.
+/// Gemma 3n and Gemma 3 on this machine's CPU.
 ///
 /// Without a verb, `gemma PROMPT` continues the prompt and bare `gemma` in a terminal starts a chat. Without a
 /// model, a small story model that is part of the program is used.
@@ -174,7 +174,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value = "nano", value_name = "SHAPE")]
     pub(crate) shape: String,
 
-    /// Type of the weights made in memory: f32, f16, bf16, q8_0, q4_0
+    /// Type of the weights made in memory: q4_0, q4_k, q8_0, bf16, ...
     #[arg(long = "type", default_value = "q4_0", value_name = "TYPE")]
     pub(crate) dtype: String,
 
