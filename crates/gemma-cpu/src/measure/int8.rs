@@ -1,8 +1,8 @@
 //! Multiply-adds of bytes into i32 sums each second, in registers: no memory is touched.
 //!
 //! Every way that this processor has is measured, since which is best differs: `vpdpbusd` on 512 or 256 bits counts 64
-//! or 32 multiply-adds; `vpmaddubsw`, `vpmaddwd` and `vpaddd` together count as many. Whether sums saturate is not
-//! looked at: these are times, not results.
+//! or 32 multiply-adds; `vpmaddubsw`, `vpmaddwd` and `vpaddd` together count as many; `smmla` counts 32, `sdot` 16, `smull`
+//! and `sadalp` together 8. Whether sums saturate is not looked at: these are times, not results.
 
 use std::hint::black_box;
 
@@ -63,6 +63,10 @@ fn ways(isa: Isa) -> Vec<Way> {
     let mut ways = vec![Way { instruction: "portable", products: 2 * LANES, kernel: portable }];
     #[cfg(target_arch = "x86_64")]
     x86::add(isa, &mut ways);
+    #[cfg(target_arch = "aarch64")]
+    aarch64::add(isa, &mut ways);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let Isa::Portable(_) = isa;
     // Where there are others, plain Rust is what nobody would use.
     if ways.len() > 1 {
         ways.remove(0);
@@ -196,4 +200,76 @@ mod x86 {
         first_of_512,
         |sum, a, b| _mm512_dpbusd_epi32(sum, a, b)
     );
+}
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    //! The same with the instructions of AArch64.
+
+    use std::arch::aarch64::{int8x16_t, int32x4_t, vaddq_s32, vaddvq_s32, vdupq_n_s8, vdupq_n_s32};
+    use std::arch::asm;
+    use std::hint::black_box;
+
+    use super::{CHAINS, Way};
+    use crate::simd::Isa;
+
+    /// Adds what `isa` has, which proves that the processor has it.
+    pub(super) fn add(isa: Isa, ways: &mut Vec<Way>) {
+        if matches!(isa, Isa::Portable(_)) {
+            return;
+        }
+        ways.push(Way { instruction: "smull, sadalp", products: 8, kernel: smull });
+        if matches!(isa, Isa::Neon(_)) {
+            return;
+        }
+        ways.push(Way { instruction: "sdot", products: 16, kernel: sdot });
+        if matches!(isa, Isa::NeonDot(_)) {
+            return;
+        }
+        ways.push(Way { instruction: "smmla", products: 32, kernel: smmla });
+    }
+
+    /// A function `rounds -> sum` that runs the instructions on every chain, compiled for the features.
+    macro_rules! kernel {
+        ($name:ident, $features:literal, $($instruction:literal),+) => {
+            fn $name(rounds: usize) -> i32 {
+                #[target_feature(enable = $features)]
+                fn step(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+                    // SAFETY: the instructions read and write the named registers only, and the features are enabled.
+                    unsafe {
+                        asm!(
+                            $($instruction,)+
+                            // A place for products of 16 bits.
+                            "/* {products:v} */",
+                            sum = inout(vreg) sum, a = in(vreg) a, b = in(vreg) b, products = out(vreg) _,
+                            options(pure, nomem, nostack, preserves_flags)
+                        );
+                    }
+                    sum
+                }
+
+                #[target_feature(enable = $features)]
+                fn inner(rounds: usize) -> i32 {
+                    let (a, b) = (vdupq_n_s8(black_box(3)), vdupq_n_s8(black_box(1)));
+                    let mut sums = [vdupq_n_s32(black_box(1)); CHAINS];
+                    for _ in 0..rounds {
+                        for sum in &mut sums {
+                            *sum = step(*sum, a, b);
+                        }
+                    }
+                    let mut total = vdupq_n_s32(0);
+                    for sum in sums {
+                        total = vaddq_s32(total, sum);
+                    }
+                    vaddvq_s32(total)
+                }
+                // SAFETY: `add` hands the function out only where the processor has these features.
+                unsafe { inner(rounds) }
+            }
+        };
+    }
+
+    kernel!(smull, "neon", "smull {products:v}.8h, {a:v}.8b, {b:v}.8b", "sadalp {sum:v}.4s, {products:v}.8h");
+    kernel!(sdot, "neon,dotprod", "sdot {sum:v}.4s, {a:v}.16b, {b:v}.16b");
+    kernel!(smmla, "neon,dotprod,i8mm", "smmla {sum:v}.4s, {a:v}.16b, {b:v}.16b");
 }

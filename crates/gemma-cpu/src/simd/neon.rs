@@ -61,6 +61,7 @@ impl Simd for Neon {
     type F = float32x4_t;
     const LANES: usize = LANES;
     const TOKENS: usize = 6;
+    const SUM_ORDER: &'static [usize] = &[0, 1, 2, 3];
 
     #[inline(always)]
     fn splat(self, value: f32) -> float32x4_t {
@@ -120,6 +121,26 @@ impl Simd for Neon {
             // scale · nibble − 8 · scale is exact: the product needs 15 bits, and so does the difference.
             let offset = vmulq_f32(scale, vdupq_n_f32(-8.0));
             vfmaq_f32(offset, scale, vcvtq_f32_u32(vreinterpretq_u32_u8(nibbles)))
+        }
+    }
+
+    #[inline(always)]
+    fn i8(self, block: &[u8; BLOCK], v: usize) -> float32x4_t {
+        neon! {
+            let bytes = vld1q_u8(part::<16, _>(block, v / 4 * 16).as_ptr());
+            let values = vqtbl1q_u8(bytes, vld1q_u8(HIGH[v % 4].as_ptr()));
+            vcvtq_n_f32_s32::<24>(vreinterpretq_s32_u8(values))
+        }
+    }
+
+    #[inline(always)]
+    fn i4(self, block: &[u8; BLOCK / 2], v: usize) -> float32x4_t {
+        neon! {
+            // Vectors 0 to 3 are the low nibbles, 4 to 7 the high ones.
+            let bytes = vld1q_u8(block.as_ptr());
+            let nibbles = if v < 4 { vandq_u8(bytes, vdupq_n_u8(15)) } else { vshrq_n_u8::<4>(bytes) };
+            let nibbles = vqtbl1q_u8(nibbles, vld1q_u8(LOW[v % 4].as_ptr()));
+            vsubq_f32(vcvtq_f32_u32(vreinterpretq_u32_u8(nibbles)), vdupq_n_f32(8.0))
         }
     }
 

@@ -33,6 +33,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Whether it has all rows of the weight, one after the other.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that ask for rows ahead"))]
     #[inline(always)]
     pub(super) fn is_whole(&self) -> bool {
         self.choice.is_none()

@@ -76,6 +76,10 @@ pub(super) struct Rounded<'a> {
     pub(super) scales: &'a [f32],
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for products with unsigned weights"))]
     pub(super) sums: &'a [i32],
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "for formats with two scales in a block")
+    )]
     pub(super) firsts: &'a [i32],
 }
 
