@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gemma_cpu::simd::Activations;
 use gemma_cpu::{CpuDevice, CpuOptions};
 use gemma_hal::{DType, Deadline};
 use gemma_matformer::ModelFamily;
@@ -61,7 +62,9 @@ fn texts_become_the_tokens_of_llama_cpp() {
 #[test]
 fn greedy_texts_are_those_of_transformers() {
     let Some(model) = model() else { return };
-    let device = Arc::new(CpuDevice::new(CpuOptions::detect(1 << 32).unwrap()).unwrap());
+    // Transformers computes in f32: activations rounded to 8 bits decide otherwise where two tokens are near each other.
+    let options = CpuOptions { activations: Activations::Float32, ..CpuOptions::detect(1 << 32).unwrap() };
+    let device = Arc::new(CpuDevice::new(options).unwrap());
     let options = EngineOptions { context: 256, chunk: 128, cache_dtype: DType::F32 };
     let mut engine = Engine::new(model.config.clone(), model.weights.clone(), options, vec![device]).unwrap();
     let tokenizer = model.tokenizer().unwrap();
