@@ -6,6 +6,7 @@ use checkpoint_support::{
     assert_same, gguf_bytes, layer_own, own, storage, tiny, tiny_for, tiny_weights, values,
 };
 use gemma_hal::DType;
+use gemma_matformer::checkpoint::GgufVocabulary;
 use gemma_matformer::{Checkpoint, Config, ModelFamily, Slice, Weights, synthetic};
 
 fn open(bytes: &[u8]) -> Checkpoint {
@@ -90,4 +91,27 @@ fn a_slice_is_written_as_a_model_of_its_own() {
         assert_eq!(left[2 * block..], whole[3 * block..]);
         assert_eq!((own(&back).ple_table.rows(), own(&back).ple_table.columns()), (40, 96));
     }
+}
+
+#[test]
+fn a_vocabulary_has_as_many_tokens_as_the_embedding_has_rows() {
+    let texts = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let found = GgufVocabulary {
+        tokens: texts(&["a", "b", "ab", "c", "bc"]),
+        scores: vec![-3.0, -4.0, 0.0, -5.0, -1.0],
+        token_types: vec![1; 5],
+        merges: texts(&["a b", "b c"]),
+        ..GgufVocabulary::default()
+    };
+    let longer = found.clone().fitted(7);
+    assert_eq!(longer.tokens, texts(&["a", "b", "ab", "c", "bc", "[PAD5]", "[PAD6]"]));
+    assert_eq!((longer.scores.len(), &longer.token_types[5..]), (7, &[5, 5][..]));
+    assert_eq!(longer.merges, found.merges);
+    let shorter = found.clone().fitted(3);
+    assert_eq!(shorter.tokens, texts(&["a", "b", "ab"]));
+    assert_eq!((shorter.scores.len(), shorter.token_types.len()), (3, 3));
+    assert_eq!(shorter.merges, texts(&["a b"]));
+    assert_eq!(found.clone().fitted(5), found);
+    let none = GgufVocabulary::default();
+    assert_eq!(none.clone().fitted(5), none);
 }

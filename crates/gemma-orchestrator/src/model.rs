@@ -85,7 +85,18 @@ impl Model {
     fn gguf_tokenizer(&self, gguf: &GgufVocabulary) -> Result<Tokenizer, EngineError> {
         let name = self.checkpoint.name().to_owned();
         if let Some(json) = &gguf.huggingface_json {
-            return Ok(Tokenizer::from_json(json.as_bytes(), &name)?);
+            let built = Tokenizer::from_json(json.as_bytes(), &name)?;
+            let text = |id: Option<u32>| {
+                let piece = built.piece(id.filter(|id| built.is_special(*id))?)?;
+                Some(piece.to_owned())
+            };
+            let roles = TokenizerConfig {
+                bos_token: text(gguf.bos),
+                eos_token: text(gguf.eos),
+                add_bos_token: gguf.add_bos,
+                ..TokenizerConfig::default()
+            };
+            return Ok(built.with_config(&roles, &name)?);
         }
         Ok(Tokenizer::from_vocabulary(vocabulary::from_gguf(gguf, &name)?)?)
     }

@@ -13,4 +13,4 @@ pub use error::{SamplingError, StopRuleError, TemplateError, TokenizerError};
 pub use sampling::{Mirostat, Sampled, Sampler, SamplerConfig};
 pub use stop::{StopMatcher, StopReason, StopRules, StopStep, TextStep, TextStream};
 pub use template::{ChatTemplate, Message, Role, TokenizerConfig};
-pub use tokenizer::{Segment, SpecialTokens, StreamDecoder, Tokenizer, Vocabulary};
+pub use tokenizer::{Segment, SpecialTokens, StreamDecoder, TokenType, Tokenizer, Vocabulary};

@@ -85,7 +85,7 @@ pub(crate) fn model(
     let mut metadata: Vec<(String, MetadataValue)> =
         about.map(|(key, text)| (key.clone(), MetadataValue::String(text.clone()))).collect();
     match model.gguf_vocabulary()? {
-        Some(vocabulary) => metadata.extend(vocabulary.padded(config.vocabulary).metadata()),
+        Some(vocabulary) => metadata.extend(vocabulary.fitted(config.vocabulary).metadata()),
         None => notes.push("there is no tokenizer beside the weights, so the file has none".to_owned()),
     }
     let filling = Filling { seed: None, importance };

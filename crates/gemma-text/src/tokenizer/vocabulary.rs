@@ -108,6 +108,15 @@ impl Vocabulary {
             add_space_prefix: parts.space_prefix,
         })
     }
+
+    /// The merges that a reader derives from the scores where [`Vocabulary::merges`] has none, written as there.
+    ///
+    /// # Errors
+    /// As [`crate::Tokenizer::from_vocabulary`].
+    pub fn derived_merges(&self) -> Result<Vec<String>, TokenizerError> {
+        let merges = derive_merges(self, &read_pieces(self)?)?;
+        Ok(merges.into_iter().map(|(left, right)| format!("{left} {right}")).collect())
+    }
 }
 
 fn token_type(piece: &Piece) -> TokenType {

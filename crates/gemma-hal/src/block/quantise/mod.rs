@@ -7,6 +7,8 @@ mod groups;
 mod reference;
 mod search;
 mod weighted;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use bytemuck::Pod;
 use half::{bf16, f16};

@@ -3,10 +3,12 @@
 //! For fixed quants the best step is a quotient of sums (least squares); for a fixed step the best quants are the
 //! nearest. A search tries steps around the one that spans the group and improves the best in turns.
 
+#[cfg(target_arch = "x86_64")]
+use super::wide;
 use super::{extreme, inverse, larger, range, smaller};
 
 /// Sums are taken in so many parts, side by side.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 /// Steps tried: those with so many tenths of a quant more in the span.
 const TENTHS: std::ops::RangeInclusive<i16> = -10..=10;
@@ -29,12 +31,13 @@ pub(super) struct Levels {
 }
 
 impl Levels {
+    /// Adding and taking away 1.5 · 2^23 leaves no room for a fraction; enough for magnitudes below 2^22.
+    pub(super) const SHIFT: f32 = 12_582_912.0;
+
     /// The nearest quant, ties to even.
     #[inline(always)]
     pub(super) fn nearest(self, value: f32) -> f32 {
-        // Adding and taking away 1.5 · 2^23 leaves no room for a fraction; enough for magnitudes below 2^22.
-        const SHIFT: f32 = 12_582_912.0;
-        (smaller(larger(value, self.low), self.high) + SHIFT) - SHIFT
+        (smaller(larger(value, self.low), self.high) + Self::SHIFT) - Self::SHIFT
     }
 }
 
@@ -100,6 +103,7 @@ pub(super) struct Totals {
 }
 
 /// Weighted sums over a group: of quants, of their squares, of their products with values `y` above a base.
+#[cfg_attr(test, derive(Clone, Copy, Debug, PartialEq))]
 pub(super) struct Products {
     pub(super) q: f32,
     pub(super) qq: f32,
@@ -127,6 +131,16 @@ impl<const N: usize> Group<'_, N> {
     /// Weighted squared error of `step · quant + minimum`, with the nearest quants.
     pub(super) fn error(self, step: f32, minimum: f32, levels: Levels) -> f32 {
         let inverse = inverse(step);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: this machine has AVX2.
+            return unsafe { wide::error(self, inverse, step, minimum, levels) };
+        }
+        self.error_by_ones(inverse, step, minimum, levels)
+    }
+
+    /// As [`Group::error`] on any machine.
+    pub(super) fn error_by_ones(self, inverse: f32, step: f32, minimum: f32, levels: Levels) -> f32 {
         let mut rest = [0.0; N];
         for (rest, value) in rest.iter_mut().zip(self.values) {
             let quant = levels.nearest((value - minimum) * inverse);
@@ -137,6 +151,16 @@ impl<const N: usize> Group<'_, N> {
 
     /// Sums with the nearest quants to `y · inverse + offset`.
     pub(super) fn products(self, base: f32, inverse: f32, offset: f32, levels: Levels) -> Products {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: this machine has AVX2.
+            return unsafe { wide::products(self, base, inverse, offset, levels) };
+        }
+        self.products_by_ones(base, inverse, offset, levels)
+    }
+
+    /// As [`Group::products`] on any machine.
+    pub(super) fn products_by_ones(self, base: f32, inverse: f32, offset: f32, levels: Levels) -> Products {
         // Loops and no `map`, which is not inlined here and calls for each value.
         let (mut y, mut quants) = ([0.0; N], [0.0; N]);
         for (i, value) in self.values.iter().enumerate() {

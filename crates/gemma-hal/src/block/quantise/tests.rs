@@ -291,3 +291,35 @@ fn zeros_stay_zeros() {
 fn weights_of_another_length_are_refused() {
     quantise_row_weighted(DType::Q4_0, &[0.0; 64], Some(&[1.0; 32]));
 }
+
+#[cfg(target_arch = "x86_64")]
+proptest! {
+    #[test]
+    fn eight_values_at_a_time_give_the_bits_of_one_at_a_time(
+        values in wide_values(),
+        importance in any_importance(),
+        base in prop_oneof![Just(0.0_f32), -1.0_f32..0.5],
+        step in prop_oneof![Just(0.0_f32), -0.3_f32..0.3],
+        low in prop_oneof![Just(-32.0_f32), Just(-8.0), Just(0.0)],
+    ) {
+        use super::search::{Group, Levels};
+        if !is_x86_feature_detected!("avx2") {
+            return Ok(());
+        }
+        let levels = Levels { low, high: 31.0 };
+        let pairs = values.as_chunks::<16>().0.iter().zip(importance.as_chunks::<16>().0);
+        for (values, weights) in pairs {
+            let group = Group { values, weights };
+            let inverse = inverse(step);
+            // SAFETY: this machine has AVX2.
+            let (error, products) = unsafe {
+                (
+                    super::wide::error(group, inverse, step, base, levels),
+                    super::wide::products(group, base, inverse, -base, levels),
+                )
+            };
+            prop_assert_eq!(error.to_bits(), group.error_by_ones(inverse, step, base, levels).to_bits());
+            prop_assert_eq!(products, group.products_by_ones(base, inverse, -base, levels));
+        }
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! This crate does not tokenise; it hands the lists to the crate that does.
 
+use std::collections::HashSet;
+
 use super::config::keys;
 use super::metadata::Value;
 use super::write::MetadataValue;
@@ -59,18 +61,25 @@ pub(super) mod names {
 const UNUSED: i32 = 5;
 
 impl GgufVocabulary {
-    /// With a token for every id of a model of `count` ids, as llama.cpp wants it; those that are added are unused.
+    /// With a token for every id of a model of `count` ids and for no other, as llama.cpp wants it. Those that are
+    /// added are unused; those that go have no row in the embedding, such as the image token beside a text model.
     #[must_use]
-    pub fn padded(mut self, count: usize) -> Self {
-        let first = self.tokens.len();
-        if first > 0 && first < count {
-            self.tokens.extend((first..count).map(|id| format!("[PAD{id}]")));
-            if !self.scores.is_empty() {
-                self.scores.resize(count, 0.0);
-            }
-            if !self.token_types.is_empty() {
-                self.token_types.resize(count, UNUSED);
-            }
+    pub fn fitted(mut self, count: usize) -> Self {
+        let found = self.tokens.len();
+        if found == 0 || found == count {
+            return self;
+        }
+        let gone: HashSet<String> = self.tokens.drain(found.min(count)..).collect();
+        self.tokens.extend((found..count).map(|id| format!("[PAD{id}]")));
+        if !self.scores.is_empty() {
+            self.scores.resize(count, 0.0);
+        }
+        if !self.token_types.is_empty() {
+            self.token_types.resize(count, UNUSED);
+        }
+        if !gone.is_empty() {
+            self.merges.retain(|merge| !merge.split(' ').any(|part| gone.contains(part)));
+            self.merges.retain(|merge| !gone.contains(&merge.replacen(' ', "", 1)));
         }
         self
     }
