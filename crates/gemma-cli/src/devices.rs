@@ -23,7 +23,7 @@ pub(crate) fn cpu(
         activations: activations.unwrap_or(detected.activations),
         ..detected
     };
-    CpuDevice::new(options).map_err(|error| Failure::Error(anyhow!("--threads: {error}")))
+    CpuDevice::new(options).map_err(|error| Failure::Error(anyhow!("--threads or GEMMA_THREADS: {error}")))
 }
 
 /// The devices to use, in order of preference.

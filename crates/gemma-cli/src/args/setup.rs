@@ -45,7 +45,8 @@ pub(crate) struct SetupArgs {
     #[arg(long, env = "GEMMA_CPU_ACTIVATIONS", value_name = "TYPE")]
     pub(crate) activations: Option<String>,
 
-    /// Most memory for activations and KV cache, in MiB; mapped weights do not count [default: 8192]
+    /// Most memory for activations, KV cache and the turned copies of matrices that are read by columns, in MiB; mapped
+    /// weights do not count [default: 8192]
     #[arg(long, env = "GEMMA_MEMORY", value_name = "MIB")]
     pub(crate) memory: Option<u64>,
 }

@@ -61,6 +61,11 @@ fn a_wrong_variable_fails_only_what_uses_it() {
         (threads, &["hi"], "gemma: GEMMA_THREADS=abc: invalid digit found in string\n"),
         (threads, &["info"], "gemma: GEMMA_THREADS=abc: invalid digit found in string\n"),
         (threads, &["bench"], "gemma: GEMMA_THREADS=abc: invalid digit found in string\n"),
+        (
+            [("GEMMA_THREADS", "0")],
+            &story,
+            "gemma: --threads or GEMMA_THREADS: a thread pool needs at least 1 thread\n",
+        ),
         ([("GEMMA_MEMORY", "-1")], &story, "gemma: GEMMA_MEMORY=-1: invalid digit found in string\n"),
         ([("GEMMA_TOP_P", "half")], &story, "gemma: GEMMA_TOP_P=half: invalid float literal\n"),
     ] {
