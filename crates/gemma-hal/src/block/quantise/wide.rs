@@ -54,9 +54,7 @@ pub(super) fn products<const N: usize>(
     Products { q: total(q), qq: total(qq), yq: total(yq) }
 }
 
-fn chunks<'a, const N: usize>(
-    group: Group<'a, N>,
-) -> impl Iterator<Item = (&'a [f32; LANES], &'a [f32; LANES])> {
+fn chunks<const N: usize>(group: Group<'_, N>) -> impl Iterator<Item = (&[f32; LANES], &[f32; LANES])> {
     group.values.as_chunks().0.iter().zip(group.weights.as_chunks().0)
 }
 
