@@ -4,12 +4,17 @@
 
 use std::any::Any;
 
+use bytemuck::Zeroable;
 use half::f16;
 
+use crate::block::{BLOCK, BlockQ8_0};
 use crate::budget::{Budget, Reservation};
 use crate::device::{Cache, is_cache_dtype};
 use crate::plan::CacheLayout;
 use crate::{DType, DeviceError};
+
+/// What is wrong with a part of a block.
+const PARTIAL: &str = "blocks are written and read as a whole";
 
 /// Values of keys, or of values, of all slots of one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,14 +23,30 @@ pub enum Slots {
     F32(Vec<f32>),
     /// Half the memory.
     F16(Vec<f16>),
+    /// Little more than a quarter of the memory: blocks of [`BLOCK`] values of one head.
+    Q8_0(Vec<BlockQ8_0>),
 }
 
 impl Slots {
-    fn new(dtype: DType, len: usize) -> Self {
-        if dtype == DType::F16 { Self::F16(vec![f16::ZERO; len]) } else { Self::F32(vec![0.0; len]) }
+    /// `len` zeros, kept in `dtype`.
+    ///
+    /// # Panics
+    /// For a type that is none of [`crate::CACHE_DTYPES`], and when the values do not end on a block.
+    pub fn zeros(dtype: DType, len: usize) -> Self {
+        assert!(len.is_multiple_of(dtype.block_len()), "{len} values of {dtype}");
+        match dtype {
+            DType::F32 => Self::F32(vec![0.0; len]),
+            DType::F16 => Self::F16(vec![f16::ZERO; len]),
+            DType::Q8_0 => Self::Q8_0(vec![BlockQ8_0::zeroed(); len / BLOCK]),
+            _ => panic!("a KV cache in {dtype}"),
+        }
     }
 
-    /// Writes `values` from index `start` on, rounded to the type of the slots.
+    /// Writes `values` from index `start` on, rounded once to the type of the slots: blocks as
+    /// [`crate::block::quantise_row`] does.
+    ///
+    /// # Panics
+    /// When the values lie outside, or do not begin and end on a block.
     pub fn write(&mut self, start: usize, values: &[f32]) {
         match self {
             Self::F32(slots) => slots[start..start + values.len()].copy_from_slice(values),
@@ -34,16 +55,33 @@ impl Slots {
                     *slot = f16::from_f32(*value);
                 }
             }
+            Self::Q8_0(slots) => {
+                let (blocks, rest) = values.as_chunks();
+                assert!(rest.is_empty() && start.is_multiple_of(BLOCK), "{PARTIAL}");
+                for (slot, values) in slots[start / BLOCK..][..blocks.len()].iter_mut().zip(blocks) {
+                    *slot = BlockQ8_0::quantise(values);
+                }
+            }
         }
     }
 
     /// Reads `out.len()` values from index `start` on.
+    ///
+    /// # Panics
+    /// As [`Slots::write`].
     pub fn read(&self, start: usize, out: &mut [f32]) {
         match self {
             Self::F32(slots) => out.copy_from_slice(&slots[start..start + out.len()]),
             Self::F16(slots) => {
                 for (out, slot) in out.iter_mut().zip(&slots[start..]) {
                     *out = slot.to_f32();
+                }
+            }
+            Self::Q8_0(slots) => {
+                let (blocks, rest) = out.as_chunks_mut();
+                assert!(rest.is_empty() && start.is_multiple_of(BLOCK), "{PARTIAL}");
+                for (out, slot) in blocks.iter_mut().zip(&slots[start / BLOCK..]) {
+                    *out = slot.dequantise();
                 }
             }
         }
@@ -124,8 +162,8 @@ impl HostCache {
     /// An empty cache, paid from `budget`.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`] over budget, [`DeviceError::Unsupported`] for a type other than f32 and f16,
-    /// [`DeviceError::InvalidCall`] for no positions.
+    /// [`DeviceError::OutOfMemory`] over budget, [`DeviceError::Unsupported`] for a type that is none of
+    /// [`crate::CACHE_DTYPES`] or whose blocks do not fill a position, [`DeviceError::InvalidCall`] for no positions.
     pub fn new(
         device: &str,
         budget: &Budget,
@@ -136,6 +174,11 @@ impl HostCache {
         let device = device.to_owned();
         if !is_cache_dtype(layout.dtype) {
             return Err(DeviceError::Unsupported { device, what: format!("a KV cache in {}", layout.dtype) });
+        }
+        let block = layout.dtype.block_len();
+        if let Some(layer) = layout.layers.iter().find(|layer| !layer.width.is_multiple_of(block)) {
+            let what = format!("a KV cache in {} of {} values a position", layout.dtype, layer.width);
+            return Err(DeviceError::Unsupported { device, what });
         }
         if context == 0 || chunk == 0 {
             let detail = "a cache for no positions".to_owned();
@@ -149,8 +192,8 @@ impl HostCache {
                 capacity,
                 width: layer.width,
                 window: layer.window,
-                keys: Slots::new(layout.dtype, len),
-                values: Slots::new(layout.dtype, len),
+                keys: Slots::zeros(layout.dtype, len),
+                values: Slots::zeros(layout.dtype, len),
             }
         });
         let layers = layers.collect();

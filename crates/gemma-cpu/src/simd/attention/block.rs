@@ -125,10 +125,11 @@ impl<F: Format> Kernel for Attend<'_, F> {
         let scores: &mut [Scores] = scores.as_chunks_mut().0;
         let layer = positions.layer;
         let row = |bytes: &'_ [u8], position: usize| -> Range<usize> {
-            let value = size_of::<F::Chunk>() / BLOCK;
-            let start = (layer.slot(position) + offset) * value;
-            debug_assert!(start + dim * value <= bytes.len());
-            start..start + dim * value
+            // Of formats with a scale a chunk, heads are whole chunks.
+            let size = |values: usize| values * size_of::<F::Chunk>() / BLOCK;
+            let start = size(layer.slot(position) + offset);
+            debug_assert!(start + size(dim) <= bytes.len());
+            start..start + size(dim)
         };
         let all = positions.all();
         let mut start = all.start;
