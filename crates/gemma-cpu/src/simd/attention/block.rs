@@ -296,7 +296,7 @@ fn ask_for<S: Simd, C>(simd: S, row: &[C]) {
         simd.prefetch(start.wrapping_add(line * LINE));
     }
     // Rows of blocks begin and end anywhere in a line.
-    if size_of::<C>() % LINE != 0 && bytes > 0 {
+    if !size_of::<C>().is_multiple_of(LINE) && bytes > 0 {
         simd.prefetch(start.wrapping_add(bytes - 1));
     }
 }
