@@ -68,7 +68,7 @@ fn resolved(args: SetupArgs) -> Result<Setup> {
     let args = args.or(config_file()?.model);
     let cache_dtype = args.cache_type.as_deref().map(|name| {
         let dtype = DType::from_name(name).filter(|dtype| gemma_hal::is_cache_dtype(*dtype));
-        dtype.ok_or_else(|| anyhow!("--cache-type {name}: choose f16 or f32"))
+        dtype.ok_or_else(|| anyhow!("--cache-type {name}: choose f16, q8_0 or f32"))
     });
     let cache_dtype = cache_dtype.transpose()?;
     let activations = args.activations.as_deref().map(Activations::from_name).transpose()?;

@@ -78,9 +78,13 @@ fn runs_allocate_nothing() {
         let weights = synthetic::weights(&config, dtype, 1).unwrap();
         let options = CpuOptions { threads: 2, isa, activations, memory: 1 << 30 };
         let device = CpuDevice::new(options).unwrap();
-        for (max_tokens, outputs) in [(1, Outputs::Last), (24, Outputs::Last), (24, Outputs::None)] {
-            let options =
-                PlanOptions { name: "run".to_owned(), max_tokens, outputs, cache_dtype: DType::F16 };
+        for (max_tokens, outputs, cache_dtype) in [
+            (1, Outputs::Last, DType::F16),
+            (1, Outputs::Last, DType::Q8_0),
+            (24, Outputs::Last, DType::Q8_0),
+            (24, Outputs::None, DType::F16),
+        ] {
+            let options = PlanOptions { name: "run".to_owned(), max_tokens, outputs, cache_dtype };
             let plan = Arc::new(plan::build(&config, &weights, &options).unwrap());
             let mut executable = device.prepare(Arc::clone(&plan)).unwrap();
             let mut cache = device.create_cache(plan.cache(), 256, 24).unwrap();

@@ -3,7 +3,7 @@
 use gemma_cpu::pool::Pool;
 use gemma_cpu::simd::{Isa, attention, attention_scratch};
 use gemma_hal::op::Heads;
-use gemma_hal::{DType, HostLayer, Slots};
+use gemma_hal::{CACHE_DTYPES, DType, HostLayer, Slots};
 
 /// Squared error relative to the squared size, at most.
 const BOUND: f64 = 1e-12;
@@ -21,10 +21,7 @@ fn values(count: usize, seed: usize) -> Vec<f32> {
 /// A layer with room for `capacity` positions that holds the last of `end`.
 fn layer(dtype: DType, heads: Heads, capacity: usize, window: Option<usize>, end: usize) -> HostLayer {
     let width = heads.key_value_width();
-    let empty = || match dtype {
-        DType::F16 => Slots::F16(vec![half::f16::ZERO; capacity * width]),
-        _ => Slots::F32(vec![0.0; capacity * width]),
-    };
+    let empty = || Slots::zeros(dtype, capacity * width);
     let mut layer = HostLayer { capacity, width, window, keys: empty(), values: empty() };
     for position in end.saturating_sub(capacity)..end {
         // Later keys are larger, so that the largest score moves on.
@@ -106,26 +103,29 @@ const PLACES: [(usize, Option<usize>, usize); 6] = [
 
 const ROWS: usize = 37;
 
+/// Every type of cache with all heads that it can hold.
+fn cached_heads() -> impl Iterator<Item = (DType, Heads)> {
+    let all = CACHE_DTYPES.into_iter().flat_map(|dtype| HEADS.map(|heads| (dtype, heads)));
+    all.filter(|(dtype, heads)| heads.dim.is_multiple_of(dtype.block_len()))
+}
+
 #[test]
 fn every_shape_matches_f64() {
     let pool = Pool::new(2).unwrap();
     for isa in Isa::available() {
-        for heads in HEADS {
+        for (dtype, heads) in cached_heads() {
             for (capacity, window, position) in PLACES {
-                for dtype in [DType::F16, DType::F32] {
-                    let layer = layer(dtype, heads, capacity, window, position + ROWS);
-                    let query = values(ROWS * heads.query_width(), 9);
-                    let case = Case { isa, heads, layer: &layer, query: &query, position };
-                    for rows in [1, 9] {
-                        let (found, expected) = (case.run(&pool, 0, rows), case.expected(rows));
-                        let squares =
-                            |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
-                        let error = squares(&mut found.iter().zip(&expected).map(|(a, b)| f64::from(*a) - b));
-                        let size = squares(&mut expected.iter().copied());
-                        let what = format!("{} {heads:?} {dtype} {rows} rows at {position}", isa.name());
-                        // Not `error > bound`: a NaN must fail.
-                        assert!(error <= BOUND * size, "{what}: {}", error / size);
-                    }
+                let layer = layer(dtype, heads, capacity, window, position + ROWS);
+                let query = values(ROWS * heads.query_width(), 9);
+                let case = Case { isa, heads, layer: &layer, query: &query, position };
+                for rows in [1, 9] {
+                    let (found, expected) = (case.run(&pool, 0, rows), case.expected(rows));
+                    let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>();
+                    let error = squares(&mut found.iter().zip(&expected).map(|(a, b)| f64::from(*a) - b));
+                    let size = squares(&mut expected.iter().copied());
+                    let what = format!("{} {heads:?} {dtype} {rows} rows at {position}", isa.name());
+                    // Not `error > bound`: a NaN must fail.
+                    assert!(error <= BOUND * size, "{what}: {}", error / size);
                 }
             }
         }
@@ -134,23 +134,22 @@ fn every_shape_matches_f64() {
 
 #[test]
 fn threads_and_runs_change_no_bit() {
+    let pools = [1, 2, 5].map(|threads| Pool::new(threads).unwrap());
     for isa in Isa::available() {
-        for heads in HEADS {
+        for (dtype, heads) in cached_heads() {
             for (capacity, window, position) in PLACES {
-                let layer = layer(DType::F16, heads, capacity, window, position + ROWS);
+                let layer = layer(dtype, heads, capacity, window, position + ROWS);
                 let query = values(ROWS * heads.query_width(), 10);
                 let case = Case { isa, heads, layer: &layer, query: &query, position };
-                let one = Pool::new(1).unwrap();
-                let alone: Vec<f32> = (0..ROWS).flat_map(|row| case.run(&one, row, 1)).collect();
-                for threads in [1, 2, 5] {
-                    let pool = Pool::new(threads).unwrap();
+                let alone: Vec<f32> = (0..ROWS).flat_map(|row| case.run(&pools[0], row, 1)).collect();
+                for pool in &pools {
                     for rows in [1, 2, 3, 4, 5, 16, ROWS] {
-                        let found = case.run(&pool, 0, rows);
+                        let found = case.run(pool, 0, rows);
                         let same = found.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+                        let (isa, threads) = (isa.name(), pool.threads());
                         assert!(
                             same,
-                            "{} {heads:?} at {position}: {rows} rows, {threads} threads",
-                            isa.name()
+                            "{isa} {heads:?} {dtype} at {position}: {rows} rows, {threads} threads"
                         );
                     }
                 }
@@ -163,15 +162,17 @@ fn threads_and_runs_change_no_bit() {
 fn long_contexts_take_several_rounds_of_splits() {
     let heads = Heads { query: 4, key_value: 2, dim: 32 };
     let position = 9000;
-    let layer = layer(DType::F16, heads, 9010, None, position + 2);
-    let query = values(2 * heads.query_width(), 11);
-    let case = Case { isa: Isa::detect(), heads, layer: &layer, query: &query, position };
-    let alone = case.run(&Pool::new(1).unwrap(), 1, 1);
     let pool = Pool::new(4).unwrap();
-    assert_eq!(case.run(&pool, 1, 1), alone);
-    assert_eq!(case.run(&pool, 0, 2)[heads.query_width()..], alone);
-    let expected = case.expected(2);
-    for (found, expected) in alone.iter().zip(&expected[heads.query_width()..]) {
-        assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} {expected}");
+    for dtype in CACHE_DTYPES {
+        let layer = layer(dtype, heads, 9010, None, position + 2);
+        let query = values(2 * heads.query_width(), 11);
+        let case = Case { isa: Isa::detect(), heads, layer: &layer, query: &query, position };
+        let alone = case.run(&Pool::new(1).unwrap(), 1, 1);
+        assert_eq!(case.run(&pool, 1, 1), alone, "{dtype}");
+        assert_eq!(case.run(&pool, 0, 2)[heads.query_width()..], alone, "{dtype}");
+        let expected = case.expected(2);
+        for (found, expected) in alone.iter().zip(&expected[heads.query_width()..]) {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{dtype}: {found} {expected}");
+        }
     }
 }

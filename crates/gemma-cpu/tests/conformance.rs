@@ -87,5 +87,9 @@ fn reference_keeps_the_contract() {
 
 #[test]
 fn reference_agrees_with_itself() {
-    passes(&ReferenceDevice::new(BUDGET), Bounds { plain: 0.0, blocks: 0.0, half_cache: 0.0 }, 1);
+    passes(
+        &ReferenceDevice::new(BUDGET),
+        Bounds { plain: 0.0, blocks: 0.0, half_cache: 0.0, block_cache: 0.0 },
+        1,
+    );
 }

@@ -4,12 +4,17 @@
 
 use std::any::Any;
 
+use bytemuck::Zeroable;
 use half::f16;
 
+use crate::block::{BLOCK, BlockQ8_0};
 use crate::budget::{Budget, Reservation};
 use crate::device::{Cache, is_cache_dtype};
 use crate::plan::CacheLayout;
 use crate::{DType, DeviceError};
+
+/// What is wrong with a part of a block.
+const PARTIAL: &str = "blocks are written and read as a whole";
 
 /// Values of keys, or of values, of all slots of one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,14 +23,30 @@ pub enum Slots {
     F32(Vec<f32>),
     /// Half the memory.
     F16(Vec<f16>),
+    /// Little more than a quarter of the memory: blocks of [`BLOCK`] values of one head.
+    Q8_0(Vec<BlockQ8_0>),
 }
 
 impl Slots {
-    fn new(dtype: DType, len: usize) -> Self {
-        if dtype == DType::F16 { Self::F16(vec![f16::ZERO; len]) } else { Self::F32(vec![0.0; len]) }
+    /// `len` zeros, kept in `dtype`.
+    ///
+    /// # Panics
+    /// For a type that is none of [`crate::CACHE_DTYPES`], and when the values do not end on a block.
+    pub fn zeros(dtype: DType, len: usize) -> Self {
+        assert!(len.is_multiple_of(dtype.block_len()), "{len} values of {dtype}");
+        match dtype {
+            DType::F32 => Self::F32(vec![0.0; len]),
+            DType::F16 => Self::F16(vec![f16::ZERO; len]),
+            DType::Q8_0 => Self::Q8_0(vec![BlockQ8_0::zeroed(); len / BLOCK]),
+            _ => panic!("a KV cache in {dtype}"),
+        }
     }
 
-    /// Writes `values` from index `start` on, rounded to the type of the slots.
+    /// Writes `values` from index `start` on, rounded once to the type of the slots: blocks as
+    /// [`crate::block::quantise_row`] does.
+    ///
+    /// # Panics
+    /// When the values lie outside, or do not begin and end on a block.
     pub fn write(&mut self, start: usize, values: &[f32]) {
         match self {
             Self::F32(slots) => slots[start..start + values.len()].copy_from_slice(values),
@@ -34,16 +55,33 @@ impl Slots {
                     *slot = f16::from_f32(*value);
                 }
             }
+            Self::Q8_0(slots) => {
+                let (blocks, rest) = values.as_chunks();
+                assert!(rest.is_empty() && start.is_multiple_of(BLOCK), "{PARTIAL}");
+                for (slot, values) in slots[start / BLOCK..][..blocks.len()].iter_mut().zip(blocks) {
+                    *slot = BlockQ8_0::quantise(values);
+                }
+            }
         }
     }
 
     /// Reads `out.len()` values from index `start` on.
+    ///
+    /// # Panics
+    /// As [`Slots::write`].
     pub fn read(&self, start: usize, out: &mut [f32]) {
         match self {
             Self::F32(slots) => out.copy_from_slice(&slots[start..start + out.len()]),
             Self::F16(slots) => {
                 for (out, slot) in out.iter_mut().zip(&slots[start..]) {
                     *out = slot.to_f32();
+                }
+            }
+            Self::Q8_0(slots) => {
+                let (blocks, rest) = out.as_chunks_mut();
+                assert!(rest.is_empty() && start.is_multiple_of(BLOCK), "{PARTIAL}");
+                for (out, slot) in blocks.iter_mut().zip(&slots[start / BLOCK..]) {
+                    *out = slot.dequantise();
                 }
             }
         }
@@ -124,8 +162,8 @@ impl HostCache {
     /// An empty cache, paid from `budget`.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`] over budget, [`DeviceError::Unsupported`] for a type other than f32 and f16,
-    /// [`DeviceError::InvalidCall`] for no positions.
+    /// [`DeviceError::OutOfMemory`] over budget, [`DeviceError::Unsupported`] for a type that is none of
+    /// [`crate::CACHE_DTYPES`] or whose blocks do not fill a position, [`DeviceError::InvalidCall`] for no positions.
     pub fn new(
         device: &str,
         budget: &Budget,
@@ -136,6 +174,11 @@ impl HostCache {
         let device = device.to_owned();
         if !is_cache_dtype(layout.dtype) {
             return Err(DeviceError::Unsupported { device, what: format!("a KV cache in {}", layout.dtype) });
+        }
+        let block = layout.dtype.block_len();
+        if let Some(layer) = layout.layers.iter().find(|layer| !layer.width.is_multiple_of(block)) {
+            let what = format!("a KV cache in {} of {} values a position", layout.dtype, layer.width);
+            return Err(DeviceError::Unsupported { device, what });
         }
         if context == 0 || chunk == 0 {
             let detail = "a cache for no positions".to_owned();
@@ -149,8 +192,8 @@ impl HostCache {
                 capacity,
                 width: layer.width,
                 window: layer.window,
-                keys: Slots::new(layout.dtype, len),
-                values: Slots::new(layout.dtype, len),
+                keys: Slots::zeros(layout.dtype, len),
+                values: Slots::zeros(layout.dtype, len),
             }
         });
         let layers = layers.collect();
@@ -284,11 +327,15 @@ impl Cache for HostCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::CACHE_DTYPES;
     use crate::plan::CacheLayer;
 
+    /// Values a position: the fewest that every type of cache can hold.
+    const WIDTH: usize = BLOCK;
+
     fn layout(dtype: DType) -> CacheLayout {
-        let layers = vec![CacheLayer { width: 2, window: Some(4) }, CacheLayer { width: 2, window: None }];
-        CacheLayout { layers, dtype }
+        let layer = |window| CacheLayer { width: WIDTH, window };
+        CacheLayout { layers: vec![layer(Some(4)), layer(None)], dtype }
     }
 
     fn cache(dtype: DType) -> HostCache {
@@ -298,9 +345,10 @@ mod tests {
     fn fill(cache: &mut HostCache, tokens: usize) {
         cache.begin(tokens);
         for position in cache.len()..cache.len() + tokens {
-            let value = position as f32;
+            let (mut key, mut value) = ([0.5; WIDTH], [1.5; WIDTH]);
+            (key[0], value[0]) = (position as f32, -(position as f32));
             for index in 0..2 {
-                cache.layer_mut(index).write(position, &[value, 0.5], &[-value, 1.5]);
+                cache.layer_mut(index).write(position, &key, &value);
             }
         }
         cache.commit(tokens);
@@ -308,10 +356,15 @@ mod tests {
 
     #[test]
     fn rings_have_room_for_window_and_chunk() {
-        let cache = cache(DType::F32);
-        assert_eq!(cache.layer(0).capacity, 7);
-        assert_eq!(cache.layer(1).capacity, 32);
-        assert_eq!(cache.bytes(), (7 + 32) * 2 * 2 * 4);
+        for (dtype, position) in
+            [(DType::F32, 2 * 32 * 4), (DType::F16, 2 * 32 * 2), (DType::Q8_0, 2 * (32 + 2))]
+        {
+            let cache = cache(dtype);
+            assert_eq!(cache.layer(0).capacity, 7);
+            assert_eq!(cache.layer(1).capacity, 32);
+            assert_eq!(cache.bytes(), (7 + 32) * position, "{dtype}");
+            assert_eq!(cache.layout().position_bytes(0), position, "{dtype}");
+        }
     }
 
     #[test]
@@ -332,7 +385,10 @@ mod tests {
 
     #[test]
     fn snapshots_travel_between_types() {
-        for (from, to) in [(DType::F32, DType::F16), (DType::F16, DType::F32), (DType::F32, DType::F32)] {
+        // A type takes up what it held itself, and f32 takes up all, to the bit. The values that go in fit f16 too.
+        let same = CACHE_DTYPES.map(|dtype| (dtype, dtype));
+        let wider = [(DType::F32, DType::F16), (DType::F16, DType::F32), (DType::Q8_0, DType::F32)];
+        for (from, to) in same.into_iter().chain(wider) {
             let mut source = cache(from);
             for _ in 0..4 {
                 fill(&mut source, 3);
@@ -359,8 +415,8 @@ mod tests {
             changed
         };
         let bad: [&dyn Fn(&mut Snapshot); 4] =
-            [&|s| s.layout.layers[0].width = 4, &|s| s.len = 33, &|s| s.layers[1].first = 1, &|s| {
-                s.layers[0].keys.truncate(2);
+            [&|s| s.layout.layers[0].width *= 2, &|s| s.len = 33, &|s| s.layers[1].first = 1, &|s| {
+                s.layers[0].keys.truncate(WIDTH);
             }];
         for change in bad {
             assert!(matches!(target.import(&cut(change)), Err(DeviceError::InvalidCall { .. })));
@@ -373,8 +429,38 @@ mod tests {
         let budget = Budget::new("test", 100);
         let over = HostCache::new("test", &budget, &layout(DType::F32), 32, 3).unwrap_err();
         assert!(matches!(over, DeviceError::OutOfMemory { available: 100, .. }));
-        let wrong = HostCache::new("test", &budget, &layout(DType::Q8_0), 32, 3).unwrap_err();
-        assert!(matches!(wrong, DeviceError::Unsupported { .. }));
+        for dtype in DType::ALL.into_iter().filter(|dtype| !is_cache_dtype(*dtype)) {
+            let wrong = HostCache::new("test", &budget, &layout(dtype), 32, 3).unwrap_err();
+            assert!(matches!(wrong, DeviceError::Unsupported { .. }), "{dtype}: {wrong}");
+        }
+        let mut partial = layout(DType::Q8_0);
+        partial.layers[1].width = BLOCK + 2;
+        let wrong = HostCache::new("test", &budget, &partial, 32, 3).unwrap_err();
+        assert!(wrong.to_string().contains("a KV cache in q8_0 of 34 values a position"), "{wrong}");
         assert_eq!(budget.memory().used, 0);
+    }
+
+    #[test]
+    fn blocks_are_rounded_once_as_weights_are() {
+        let values: Vec<f32> = (0..4 * BLOCK).map(|i| (i as f32 * 0.7).sin() * i as f32).collect();
+        let mut slots = Slots::zeros(DType::Q8_0, 6 * BLOCK);
+        slots.write(BLOCK, &values);
+        let mut expected = vec![0.0; values.len()];
+        let bytes = crate::block::quantise_row(DType::Q8_0, &values);
+        crate::block::dequantise_row(DType::Q8_0, &bytes, &mut expected);
+        let mut found = vec![f32::NAN; 6 * BLOCK];
+        slots.read(0, &mut found);
+        assert_eq!(found[BLOCK..5 * BLOCK], expected);
+        assert_eq!([&found[..BLOCK], &found[5 * BLOCK..]].concat(), [0.0; 2 * BLOCK]);
+        // Reading and writing again changes nothing.
+        let before = slots.clone();
+        slots.write(BLOCK, &expected);
+        assert_eq!(slots, before);
+    }
+
+    #[test]
+    #[should_panic(expected = "blocks are written and read as a whole")]
+    fn parts_of_blocks_are_not_written() {
+        Slots::zeros(DType::Q8_0, 2 * BLOCK).write(BLOCK / 2, &[0.0; BLOCK]);
     }
 }

@@ -342,6 +342,8 @@ impl At<'_> {
         let Some(found) = self.plan.cache.layers.get(layer) else {
             return self.require(false, "the cache has no such layer");
         };
-        self.equal(|| format!("width of cache layer {layer}"), found.width, heads.key_value_width())
+        self.equal(|| format!("width of cache layer {layer}"), found.width, heads.key_value_width())?;
+        let whole = heads.dim.is_multiple_of(self.plan.cache.dtype.block_len());
+        self.require(whole, "a head does not end on a block of the cache's type")
     }
 }

@@ -141,16 +141,15 @@ impl Plan {
     }
 
     fn op_cache_bytes(&self, op: &Op, rows: usize, end: usize) -> u64 {
-        let value = self.cache.dtype.block_bytes() as u64;
         match op {
             Op::Rotary { key_value: Some(_), cache_layer, .. } => {
-                2 * value * (self.cache.layers[*cache_layer].width * rows) as u64
+                self.cache.position_bytes(*cache_layer) * rows as u64
             }
             // A run's queries look at nearly the same keys: each position that any of them sees is read once.
             Op::Attention { cache_layer, .. } => {
-                let layer = self.cache.layers[*cache_layer];
-                let seen = layer.window.map_or(end, |window| end.min(window + rows - 1));
-                2 * value * (layer.width * seen) as u64
+                let window = self.cache.layers[*cache_layer].window;
+                let seen = window.map_or(end, |window| end.min(window + rows - 1));
+                self.cache.position_bytes(*cache_layer) * seen as u64
             }
             _ => 0,
         }

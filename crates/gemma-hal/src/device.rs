@@ -276,7 +276,21 @@ impl Sparsity {
     }
 }
 
+/// The types that keys and values can be kept in.
+pub const CACHE_DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::Q8_0];
+
 /// Whether keys and values can be kept in `dtype`.
 pub const fn is_cache_dtype(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F16)
+    matches!(dtype, DType::F32 | DType::F16 | DType::Q8_0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_cache_types_is_whole() {
+        let all: Vec<DType> = DType::ALL.into_iter().filter(|dtype| is_cache_dtype(*dtype)).collect();
+        assert_eq!(all, CACHE_DTYPES);
+    }
 }

@@ -29,8 +29,8 @@ pub use cache::{HostCache, HostLayer, Slots, Snapshot, SnapshotLayer};
 pub use check::PlanError;
 pub use cost::Cost;
 pub use device::{
-    Cache, Call, Deadline, Device, DeviceInfo, DeviceKind, Executable, MemoryUse, Probe, Sparsity,
-    is_cache_dtype,
+    CACHE_DTYPES, Cache, Call, Deadline, Device, DeviceInfo, DeviceKind, Executable, MemoryUse, Probe,
+    Sparsity, is_cache_dtype,
 };
 pub use dtype::DType;
 pub use error::DeviceError;

@@ -71,7 +71,7 @@ pub struct CacheLayer {
 pub struct CacheLayout {
     /// The owning layers, in order.
     pub layers: Vec<CacheLayer>,
-    /// F32 or F16.
+    /// One of [`crate::CACHE_DTYPES`].
     pub dtype: DType,
 }
 
@@ -87,11 +87,16 @@ impl CacheLayout {
 
     /// Bytes of a cache for `context` positions, written at most `chunk` at a time; [`u64::MAX`] for more than that.
     pub fn bytes(&self, context: usize, chunk: usize) -> u64 {
-        let value = 2 * self.dtype.block_bytes() as u64;
         (0..self.layers.len()).fold(0, |bytes: u64, layer| {
-            let values = self.capacity(layer, context, chunk) as u64;
-            bytes.saturating_add(values.saturating_mul(self.layers[layer].width as u64).saturating_mul(value))
+            let positions = self.capacity(layer, context, chunk) as u64;
+            bytes.saturating_add(positions.saturating_mul(self.position_bytes(layer)))
         })
+    }
+
+    /// Bytes of a key and a value of `layer`.
+    pub fn position_bytes(&self, layer: usize) -> u64 {
+        let blocks = self.layers[layer].width.div_ceil(self.dtype.block_len());
+        (blocks as u64).saturating_mul(2 * self.dtype.block_bytes() as u64)
     }
 }
 

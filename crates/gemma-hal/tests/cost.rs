@@ -2,7 +2,7 @@
 
 mod support;
 
-use gemma_hal::op::{LinearPart, Op};
+use gemma_hal::op::{Heads, LinearPart, Op, RotaryKeyValue};
 use gemma_hal::{Cost, DType, Outputs, Plan, Rows, Storage, Weight};
 use support::*;
 
@@ -90,6 +90,23 @@ fn attention_grows_with_the_position_up_to_the_window() {
         assert_eq!(last_cost(&windowed, run), expected(in_window.0, in_window.1), "{run:?}, window");
         assert_eq!(last_cost(&full, run), expected(in_full.0, in_full.1), "{run:?}, full");
     }
+}
+
+#[test]
+fn a_cache_in_blocks_counts_their_scales() {
+    let heads = Heads { query: 4, key_value: 2, dim: 32 };
+    let mut draft = Draft::with_cache(8, Outputs::None, heads, DType::Q8_0);
+    let query = draft.input("query", heads.query_width());
+    let (key, value) = (draft.input("key", 64), draft.input("value", 64));
+    let key_value = Some(RotaryKeyValue { key, value, norm: draft.norm("norm", 32), value_norm: true });
+    draft.push(Op::Rotary { heads, theta: 1e4, stretch: 1.0, cache_layer: 1, query: None, key_value });
+    let output = draft.buffer("output", heads.query_width());
+    draft.push(Op::Attention { heads, cache_layer: 1, query, output });
+    let plan = draft.finish(None).unwrap();
+    // A key and a value are two blocks of 34 bytes each. Two tokens are written, and five positions seen.
+    let position = 2 * 2 * 34;
+    let bytes: Vec<u64> = plan.steps().iter().map(|step| plan.op_cost(&step.op, 2, 3).cache_bytes).collect();
+    assert_eq!(bytes, [0, 0, 0, 2 * position, 5 * position]);
 }
 
 #[test]

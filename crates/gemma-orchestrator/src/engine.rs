@@ -4,6 +4,7 @@
 //! token alone is a decode step. When a device is lost the engine goes on with the next one; sessions replay their
 //! tokens there (see [`crate::Session`]).
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use gemma_hal::{
@@ -29,7 +30,7 @@ pub struct EngineOptions {
     pub context: usize,
     /// Tokens of one prefill run at most.
     pub chunk: usize,
-    /// Type of the KV cache: f32 or f16.
+    /// Type of the KV cache: one of [`gemma_hal::CACHE_DTYPES`] whose blocks fill the model's heads.
     pub cache_dtype: DType,
 }
 
@@ -95,7 +96,7 @@ impl Engine {
     /// An engine for the model on the first of `devices`; the others take over, in order, when it is lost.
     ///
     /// # Errors
-    /// [`EngineError::Option`] for a context or chunk that cannot be, [`EngineError::Device`] when the first device
+    /// [`EngineError::Option`] for a context, chunk or type of cache that cannot be, [`EngineError::Device`] when the first device
     /// cannot run the model.
     ///
     /// # Panics
@@ -107,15 +108,21 @@ impl Engine {
         devices: Vec<Arc<dyn Device>>,
     ) -> Result<Self, EngineError> {
         assert!(!devices.is_empty(), "an engine needs a device");
-        let option = |option, value: usize, reason: String| {
+        let option = |option, value: &dyn Display, reason: String| {
             Err(EngineError::Option { option, value: value.to_string(), reason })
         };
         if options.context == 0 || options.context > config.max_context {
             let reason = format!("this model has a context of 1 to {} tokens", config.max_context);
-            return option("--context", options.context, reason);
+            return option("--context", &options.context, reason);
         }
         if options.chunk == 0 {
-            return option("--chunk", options.chunk, "a prefill run takes at least one token".to_owned());
+            return option("--chunk", &options.chunk, "a prefill run takes at least one token".to_owned());
+        }
+        let dtype = options.cache_dtype;
+        if !config.head_dim.is_multiple_of(dtype.block_len()) {
+            let (block, dim) = (dtype.block_len(), config.head_dim);
+            let reason = format!("it keeps blocks of {block} values, and this model's heads have {dim}");
+            return option("--cache-type", &dtype, format!("{reason}; choose f16 or f32"));
         }
         let options = EngineOptions { chunk: options.chunk.min(options.context), ..options };
         let mut engine =

@@ -290,6 +290,18 @@ fn the_size_of_a_cache_is_known_before_it_is_made() {
 }
 
 #[test]
+fn a_cache_in_blocks_needs_heads_that_end_on_one() {
+    let model = model();
+    let options = EngineOptions { context: 64, chunk: 8, cache_dtype: DType::Q8_0 };
+    let devices: Vec<Arc<dyn Device>> = vec![Arc::new(cpu())];
+    let error = Engine::new(model.config, model.weights, options, devices).map(|_| ()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "--cache-type: q8_0 is not possible: it keeps blocks of 32 values, and this model's heads have 16; choose f16 or f32"
+    );
+}
+
+#[test]
 fn a_null_device_carries_a_session() {
     let mut engine = engine_on(vec![Arc::new(NullDevice::new(MEMORY))], 64, 8);
     let mut session = Session::new(&engine).unwrap();

@@ -37,7 +37,7 @@ pub(crate) struct SetupArgs {
     #[arg(long, env = "GEMMA_CHUNK", value_name = "N")]
     pub(crate) chunk: Option<usize>,
 
-    /// Type of the KV cache: f16 or f32 [default: f16, for eval f32]
+    /// Type of the KV cache: f16, q8_0 (half the memory of f16) or f32 [default: f16, for eval f32]
     #[arg(long, env = "GEMMA_CACHE_TYPE", value_name = "TYPE")]
     pub(crate) cache_type: Option<String>,
 

@@ -160,6 +160,17 @@ fn info_tells_the_size_of_a_cache_that_does_not_fit() {
 }
 
 #[test]
+fn a_cache_in_blocks_takes_and_reads_little_more_than_half() {
+    let report = |dtype: &str| run(&["info", "--json", "--cache-type", dtype, "--position", "100"]).json();
+    let (halves, blocks) = (report("f16"), report("q8_0"));
+    let bytes = |report: &Value| {
+        let read = &report["phases"][0]["cache_bytes"];
+        [&report["cache_bytes"], read].map(|bytes| bytes.as_u64().unwrap())
+    };
+    assert_eq!(bytes(&blocks), bytes(&halves).map(|bytes| bytes / 64 * 34));
+}
+
+#[test]
 fn info_of_a_slice_is_smaller() {
     let whole = run(&["info", "--json"]).json();
     let half = run(&["info", "--json", "--slice", "1/2"]).json();
@@ -216,6 +227,9 @@ fn perplexity_prefers_sense() {
     let (tokens, sense) = measure(&story, &[]);
     let (_, nonsense) = measure(&words.join(" "), &[]);
     assert!(sense * 4.0 < nonsense, "{sense} and {nonsense}");
+    let (_, rounded) = measure(&story, &["--cache-type", "q8_0"]);
+    assert!((rounded / sense - 1.0).abs() < 0.01, "{rounded} with a cache in blocks, {sense} without");
+    assert!(rounded.to_bits() != sense.to_bits(), "the cache's type is used");
     let (_, short) = measure(&story, &["--window", "8"]);
     assert!(sense < short, "more context, less surprise: {sense} and {short}");
 

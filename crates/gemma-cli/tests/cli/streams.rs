@@ -23,7 +23,7 @@ fn exit_code_of_usage_and_run_time_errors_is_2() {
         (&["info", "--chunk", "0"], "--chunk: 0 is not possible"),
         (&["info", "--memory", "0"], "out of memory for activations"),
         (&["info", "--memory", "18446744073709551615"], "--memory 18446744073709551615: too many MiB"),
-        (&["info", "--cache-type", "q4_0"], "--cache-type q4_0: choose f16 or f32"),
+        (&["info", "--cache-type", "q4_0"], "--cache-type q4_0: choose f16, q8_0 or f32"),
         (&["run", "-t", "0", "hi"], "--threads or GEMMA_THREADS: a thread pool needs at least 1 thread"),
         (&["run", "-t", "1000000", "hi"], "--threads or GEMMA_THREADS: 1000000 threads asked for"),
         (&["run", "--temperature", "-1", "hi"], "temperature is -1; it must be 0 to 100"),

@@ -10,7 +10,7 @@ use super::BLOCK;
 use crate::DType;
 
 /// 32 values `scale · quants[i]`.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct BlockQ8_0 {
     /// Size of one step.

@@ -5,7 +5,7 @@ use crate::plan::{CacheLayer, CacheLayout, Plan, Rows};
 use crate::{BufferId, DType};
 
 use super::RUNS;
-use super::generate::{Generate, VOCABULARY};
+use super::generate::{Generate, VOCABULARY, whole};
 
 /// Hidden size of the cases, where blocks are not longer.
 const D: usize = 96;
@@ -30,12 +30,8 @@ pub(super) struct Case {
 impl Case {
     /// The plan that gives back the operation's output number `index`, if it has so many.
     pub(super) fn plan(&self, dtype: DType, cache: DType, seed: u64, index: usize) -> Option<Plan> {
-        let width = HEADS.key_value_width();
-        let layers = vec![
-            CacheLayer { width, window: Some(9) },
-            CacheLayer { width, window: None },
-            CacheLayer { width: ONE_KEY.key_value_width(), window: None },
-        ];
+        let layer = |heads, window| CacheLayer { width: whole(heads, cache).key_value_width(), window };
+        let layers = vec![layer(HEADS, Some(9)), layer(HEADS, None), layer(ONE_KEY, None)];
         let layout = CacheLayout { layers, dtype: cache };
         let mut generate = Generate::new(self.name, dtype, layout, seed);
         let outputs = (self.build)(&mut generate);
@@ -212,6 +208,7 @@ const STRETCHED: Variant = Variant { heads: ONE_KEY, stretch: 8.0, ..SCALED };
 
 fn attention(g: &mut Generate, cache_layer: usize, variant: Variant) -> Vec<BufferId> {
     let Variant { heads, scale, stretch, value_norm } = variant;
+    let heads = g.heads(heads);
     let query = g.input("query", heads.query_width());
     let key = g.input("key", heads.key_value_width());
     let value = g.input("value", heads.key_value_width());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::device::{Cache, Call, Deadline, Device, Executable};
+use crate::device::{CACHE_DTYPES, Cache, Call, Deadline, Device, Executable};
 use crate::{DType, DeviceError, Plan};
 
 use super::cases;
@@ -13,11 +13,13 @@ use super::generate::VOCABULARY;
 /// Checks the promises of `device`; an empty list means that it keeps them all.
 pub fn contract(device: &dyn Device) -> Vec<String> {
     let attention = cases::ALL.iter().find(|case| case.name == "attention, window").expect("a case of ours");
-    let plan = Arc::new(attention.plan(DType::F32, DType::F32, 1, 0).expect("it has an output"));
     let mut broken = Vec::new();
-    for (promise, check) in PROMISES {
-        if let Err(found) = check(device, &plan) {
-            broken.push(format!("{promise}: {found}"));
+    for cache in CACHE_DTYPES {
+        let plan = Arc::new(attention.plan(DType::F32, cache, 1, 0).expect("it has an output"));
+        for (promise, check) in PROMISES {
+            if let Err(found) = check(device, &plan) {
+                broken.push(format!("{promise} ({cache} cache): {found}"));
+            }
         }
     }
     broken

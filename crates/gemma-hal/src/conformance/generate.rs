@@ -1,6 +1,6 @@
 //! Random weights and inputs for the suite, the same for every device.
 
-use crate::op::Op;
+use crate::op::{Heads, Op};
 use crate::plan::{CacheLayout, PlanBuilder, Rows};
 use crate::random::SplitMix64;
 use crate::{BufferId, DType, Storage, Weight, WeightId, block};
@@ -14,6 +14,7 @@ pub(super) const VOCABULARY: usize = 37;
 pub(super) struct Generate {
     pub(super) plan: PlanBuilder,
     pub(super) dtype: DType,
+    cache: DType,
     random: Random,
 }
 
@@ -32,14 +33,20 @@ impl Random {
     }
 }
 
+/// These heads, or the next larger ones that end on a block of `cache`.
+pub(super) fn whole(heads: Heads, cache: DType) -> Heads {
+    Heads { dim: heads.dim.next_multiple_of(cache.block_len()), ..heads }
+}
+
 impl Generate {
     pub(super) fn random(seed: u64) -> Random {
         Random(SplitMix64::new(seed))
     }
 
     pub(super) fn new(name: &str, dtype: DType, cache: CacheLayout, seed: u64) -> Self {
+        let cache_dtype = cache.dtype;
         let plan = PlanBuilder::new(name, MAX_RUN, OUTPUTS, 1e-6, cache);
-        Self { plan, dtype, random: Self::random(seed) }
+        Self { plan, dtype, cache: cache_dtype, random: Self::random(seed) }
     }
 
     /// 0 to `limit` − 1.
@@ -50,6 +57,11 @@ impl Generate {
     /// The least number of columns, `wanted` or more, that ends on a block of the case's type.
     pub(super) fn columns(&self, wanted: usize) -> usize {
         wanted.next_multiple_of(self.dtype.block_len())
+    }
+
+    /// These heads, or the next larger ones that end on a block of the cache's type.
+    pub(super) fn heads(&self, heads: Heads) -> Heads {
+        whole(heads, self.cache)
     }
 
     pub(super) fn buffer(&mut self, name: &str, width: usize) -> BufferId {

@@ -11,7 +11,7 @@ mod generate;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::device::{Call, Deadline, Device};
+use crate::device::{CACHE_DTYPES, Call, Deadline, Device};
 use crate::{DType, DeviceError, Outputs, Plan};
 
 pub use contract::contract;
@@ -26,15 +26,21 @@ pub struct Bounds {
     pub blocks: f64,
     /// With keys and values in f16, which devices may round differently.
     pub half_cache: f64,
+    /// With keys and values in blocks: where sums differ in the last bit a value may be rounded to the next step.
+    pub block_cache: f64,
 }
 
 impl Bounds {
     /// For a device that computes in f32 and takes stored values as they are.
-    pub const F32: Self = Self { plain: 1e-9, blocks: 1e-9, half_cache: 1e-6 };
+    pub const F32: Self = Self { plain: 1e-9, blocks: 1e-9, half_cache: 1e-6, block_cache: 1e-5 };
 
     fn of(self, dtype: DType, cache: DType) -> f64 {
         let weights = if dtype.block_len() > 1 { self.blocks } else { self.plain };
-        if cache == DType::F16 { weights.max(self.half_cache) } else { weights }
+        weights.max(match cache {
+            DType::F32 => 0.0,
+            DType::F16 => self.half_cache,
+            _ => self.block_cache,
+        })
     }
 }
 
@@ -71,10 +77,8 @@ pub fn operations(device: &dyn Device, oracle: &dyn Device, bounds: Bounds, seed
     let mut outcomes = Vec::new();
     for case in cases::ALL {
         for dtype in DType::ALL {
-            for cache in [DType::F32, DType::F16] {
-                let plain = dtype == DType::F32 && cache == DType::F32;
-                if !plain && ((cache == DType::F16 && !case.caches) || (dtype != DType::F32 && !case.weights))
-                {
+            for cache in CACHE_DTYPES {
+                if (cache != DType::F32 && !case.caches) || (dtype != DType::F32 && !case.weights) {
                     continue;
                 }
                 // Every output of the operation in turn, over the same random numbers.

@@ -5,8 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use gemma_hal::op::{Heads, Op};
-use gemma_hal::{BufferId, Outputs, PlanError, Rows};
+use gemma_hal::op::{Heads, Op, RotaryKeyValue};
+use gemma_hal::{BufferId, DType, Outputs, PlanError, Rows};
 use support::*;
 
 /// A change of one field: `change!(Op.field = |draft| value)`.
@@ -53,6 +53,21 @@ fn sound_operations_pass() {
         assert_eq!(op.name(), *name);
         draft.push(op);
         draft.finish(None).unwrap();
+    }
+}
+
+#[test]
+fn heads_end_on_a_block_of_the_cache() {
+    for (dim, sound) in [(32, true), (96, true), (48, false), (16, false)] {
+        let heads = Heads { dim, ..HEADS };
+        let mut draft = Draft::with_cache(8, Outputs::None, heads, DType::Q8_0);
+        let width = heads.key_value_width();
+        let (key, value) = (draft.input("key", width), draft.input("value", width));
+        let key_value = Some(RotaryKeyValue { key, value, norm: draft.norm("norm", dim), value_norm: true });
+        draft.push(Op::Rotary { heads, theta: 1e4, stretch: 1.0, cache_layer: 1, query: None, key_value });
+        let problem = "a head does not end on a block of the cache's type";
+        let expected = if sound { Ok(()) } else { Err(PlanError::Field { step: 2, op: "rotary", problem }) };
+        assert_eq!(draft.finish(None).map(|_| ()), expected, "heads of {dim}");
     }
 }
 

@@ -29,9 +29,12 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn new(max_tokens: usize, outputs: Outputs) -> Self {
-        let width = HEADS.key_value_width();
-        let layers = vec![CacheLayer { width, window: Some(WINDOW) }, CacheLayer { width, window: None }];
-        let cache = CacheLayout { layers, dtype: DType::F16 };
+        Self::with_cache(max_tokens, outputs, HEADS, DType::F16)
+    }
+
+    pub(crate) fn with_cache(max_tokens: usize, outputs: Outputs, heads: Heads, dtype: DType) -> Self {
+        let layer = |window| CacheLayer { width: heads.key_value_width(), window };
+        let cache = CacheLayout { layers: vec![layer(Some(WINDOW)), layer(None)], dtype };
         Self {
             plan: PlanBuilder::new("draft", max_tokens, outputs, 1e-6, cache),
             steps: 0,

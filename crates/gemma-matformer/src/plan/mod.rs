@@ -23,7 +23,7 @@ pub struct PlanOptions {
     pub max_tokens: usize,
     /// Whose logits are wanted.
     pub outputs: Outputs,
-    /// Type of the KV cache: f32 or f16.
+    /// Type of the KV cache: one of [`gemma_hal::CACHE_DTYPES`] whose blocks fill a head.
     pub cache_dtype: DType,
 }
 

@@ -18,6 +18,9 @@ use crate::simd::rows::exp;
 /// Keys that are asked for before they are needed: one head's are half a kilobyte, too short for memory to foresee.
 const AHEAD: usize = 8;
 
+/// Bytes that come from memory at once.
+const LINE: usize = 64;
+
 /// Scores of a span, one query's.
 type Scores = [Block; SPAN / BLOCK];
 
@@ -125,10 +128,11 @@ impl<F: Format> Kernel for Attend<'_, F> {
         let scores: &mut [Scores] = scores.as_chunks_mut().0;
         let layer = positions.layer;
         let row = |bytes: &'_ [u8], position: usize| -> Range<usize> {
-            let value = size_of::<F::Chunk>() / BLOCK;
-            let start = (layer.slot(position) + offset) * value;
-            debug_assert!(start + dim * value <= bytes.len());
-            start..start + dim * value
+            // Of formats with a scale a chunk, heads are whole chunks.
+            let size = |values: usize| values * size_of::<F::Chunk>() / BLOCK;
+            let start = size(layer.slot(position) + offset);
+            debug_assert!(start + size(dim) <= bytes.len());
+            start..start + size(dim)
         };
         let all = positions.all();
         let mut start = all.start;
@@ -249,9 +253,8 @@ fn score<S: Simd, D: Decode, const K: usize>(
         rows[k] = &keys[k][..blocks];
         if !D::IN_CACHE {
             // The values of these positions are next.
-            for chunk in values[k].iter().chain(keys[k + AHEAD]) {
-                simd.prefetch(std::ptr::from_ref(chunk).cast());
-            }
+            ask_for(simd, values[k]);
+            ask_for(simd, keys[k + AHEAD]);
         }
     }
     let tiles = queries.chunks_exact(TILE * blocks).zip(scores.as_chunks_mut::<TILE>().0);
@@ -283,6 +286,19 @@ fn score<S: Simd, D: Decode, const K: usize>(
         }
     }
     K
+}
+
+/// Asks for every line of a row.
+#[inline(always)]
+fn ask_for<S: Simd, C>(simd: S, row: &[C]) {
+    let (start, bytes) = (row.as_ptr().cast::<u8>(), size_of_val(row));
+    for line in 0..bytes / LINE {
+        simd.prefetch(start.wrapping_add(line * LINE));
+    }
+    // Rows of blocks begin and end anywhere in a line.
+    if !size_of::<C>().is_multiple_of(LINE) && bytes > 0 {
+        simd.prefetch(start.wrapping_add(bytes - 1));
+    }
 }
 
 /// Turns a query's scores of a span into weights relative to the largest score so far, and what it has summed too.

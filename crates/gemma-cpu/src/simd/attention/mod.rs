@@ -101,7 +101,7 @@ pub(crate) fn reserve_room(heads: Heads, rows: usize) {
 /// over what each sees of `layer`. `scratch` holds [`attention_scratch`] values or more; what they are is of no matter.
 ///
 /// # Panics
-/// When the slices are not of `heads`' sizes.
+/// When the slices are not of `heads`' sizes, or heads of a cache in blocks do not end on one.
 #[allow(clippy::too_many_arguments, reason = "each is one thing that a kernel works with")]
 pub fn attention(
     isa: Isa,
@@ -115,6 +115,8 @@ pub fn attention(
 ) {
     assert_eq!(query.len(), out.len(), "an output for each query");
     assert_eq!(layer.width, heads.key_value_width(), "the cache's width");
+    let blocks = matches!(layer.keys, Slots::Q8_0(_));
+    assert!(!blocks || heads.dim.is_multiple_of(BLOCK), "a head ends on a block of the cache");
     let rows = query.len() / heads.query_width();
     let run = Run { isa, shape: Shape::new(heads, rows), layer, query, position, rows };
     let size = run.shape.rows * heads.query_width();
@@ -246,6 +248,10 @@ impl Run<'_> {
             (Slots::F32(keys), Slots::F32(values)) => {
                 let (keys, values) = (bytemuck::cast_slice(keys), bytemuck::cast_slice(values));
                 self.isa.run(attend.over::<format::F32>(keys, values));
+            }
+            (Slots::Q8_0(keys), Slots::Q8_0(values)) => {
+                let (keys, values) = (bytemuck::cast_slice(keys), bytemuck::cast_slice(values));
+                self.isa.run(attend.over::<format::Q8_0>(keys, values));
             }
             _ => unreachable!("keys and values of a cache have one type"),
         }

@@ -2,13 +2,13 @@
 
 use super::super::small::{pack, split};
 use super::super::{BLOCK, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ8_0};
-use super::{extreme, finite, inverse, range, saturated};
+use super::{extreme, finite, inverse, larger, range, saturated};
 
 impl BlockQ8_0 {
     /// The nearest block: scale = largest magnitude / 127.
     pub fn quantise(values: &[f32; BLOCK]) -> Self {
         let values = finite(values);
-        let step = extreme(&values).abs() / 127.0;
+        let step = largest_magnitude(&values) / 127.0;
         let inverse = inverse(step);
         Self { scale: saturated(step), quants: values.map(|value| round(value * inverse) as i8) }
     }
@@ -48,11 +48,23 @@ impl BlockQ4_0 {
     }
 }
 
-/// The nearest integer, halves away from zero: `f32::round` for magnitudes below 2^31, but without a call.
+/// The nearest integer, halves away from zero: `f32::round` for magnitudes below 2^22, but without a call.
 fn round(value: f32) -> i32 {
-    let whole = value as i32;
-    let rest = value - whole as f32;
-    whole + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)
+    // With a whole half, what lies just below one would be carried to the next integer.
+    const HALF: f32 = 0.5_f32.next_down();
+    (value + HALF.copysign(value)) as i32
+}
+
+/// In lanes, since the keys and values of a cache pass through here at every step.
+fn largest_magnitude(values: &[f32; BLOCK]) -> f32 {
+    const LANES: usize = 8;
+    let mut lanes = [0.0; LANES];
+    for values in values.as_chunks::<LANES>().0 {
+        for (most, value) in lanes.iter_mut().zip(values) {
+            *most = larger(*most, value.abs());
+        }
+    }
+    lanes.into_iter().fold(0.0, larger)
 }
 
 #[cfg(test)]
