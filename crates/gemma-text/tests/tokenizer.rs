@@ -381,9 +381,10 @@ fn sizes_beyond_the_limits_are_errors() {
     value["model"]["vocab"]["x".repeat(MAX_PIECE_BYTES + 1)] = json!(900);
     too_large(from_value(&value), MAX_PIECE_BYTES);
     too_large(from_pieces((0..70_000).map(|i| format!("{i:0>500}"))), MAX_VOCABULARY_BYTES);
-    // Every cut of a run of one letter is a merge: 130,816 of them, 44 MB, for each of seven letters.
-    let runs = ('a'..='g').flat_map(|letter| (1..=512).map(move |length| letter.to_string().repeat(length)));
-    too_large(from_pieces(runs), MAX_MERGE_BYTES);
+    let half = "x".repeat(32 << 10);
+    let mut vocabulary = vocabulary();
+    vocabulary.merges = Some(vec![format!("{half} {half}"); MAX_MERGE_BYTES / (2 * half.len()) + 1]);
+    too_large(Tokenizer::from_vocabulary(vocabulary), MAX_MERGE_BYTES);
 }
 
 /// A tokenizer of these pieces and those of the test vocabulary, with merges derived from scores.
