@@ -13,6 +13,8 @@ use crate::TokenizerError;
 /// What merging needs beside the pieces.
 pub(super) struct Bpe {
     merges: Merges,
+    /// The tokens of ASCII characters, most of most texts; [`NONE`] for those without one.
+    ascii: [u32; 128],
     /// The tokens of bytes, where characters without a piece become those.
     bytes: Option<Box<[u32; 256]>>,
     /// What a character without a piece becomes otherwise.
@@ -65,7 +67,18 @@ impl Bpe {
             let detail = "there is neither byte fallback nor an unknown token, so characters would be lost";
             return Err(invalid(name, "vocabulary", detail));
         }
-        Ok(Self { merges, bytes, unknown, fuse_unknown: parts.fuse_unknown })
+        let mut bpe = Self { merges, ascii: [NONE; 128], bytes, unknown, fuse_unknown: parts.fuse_unknown };
+        bpe.ascii = std::array::from_fn(|byte| {
+            let character = char::from(byte as u8);
+            bpe.character(&parts.pieces, character.encode_utf8(&mut [0; 4])).unwrap_or(NONE)
+        });
+        Ok(bpe)
+    }
+
+    /// The piece of a character, where it may come out of plain text: it must not spell a special token; only the
+    /// unknown token itself may stand for itself.
+    fn character(&self, pieces: &Pieces, character: &str) -> Option<u32> {
+        pieces.find(character).filter(|id| !pieces.is_special(*id) || self.unknown == Some(*id))
     }
 
     /// Puts the tokens of `text` behind `ids`.
@@ -80,10 +93,13 @@ impl Bpe {
     fn spell(&self, pieces: &Pieces, text: &str, work: &mut Work) {
         let mut after_unknown = false;
         for (at, character) in text.char_indices() {
+            let ascii = self.ascii.get(character as usize).copied();
             let character = &text[at..at + character.len_utf8()];
-            // Plain text must not spell a special token; only the unknown token itself may stand for itself.
-            let plain = |id: &u32| !pieces.is_special(*id) || self.unknown == Some(*id);
-            if let Some(id) = pieces.find(character).filter(plain) {
+            let known = match ascii {
+                Some(id) => Some(id).filter(|id| *id != NONE),
+                None => self.character(pieces, character),
+            };
+            if let Some(id) = known {
                 work.push(id, character);
                 after_unknown = false;
             } else if let Some(tokens) = &self.bytes {

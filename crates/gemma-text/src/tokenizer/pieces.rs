@@ -161,7 +161,11 @@ impl Pieces {
         if text.len() > self.longest {
             return None;
         }
-        self.ids.find(hash(&self.hasher, text), |id| self.text(*id) == Some(text)).copied()
+        let same = |record: &Record| {
+            let range = record.text as usize..record.text as usize + usize::from(record.text_length);
+            &self.texts.as_bytes()[range] == text.as_bytes()
+        };
+        self.ids.find(hash(&self.hasher, text), |id| self.record(*id).is_some_and(same)).copied()
     }
 
     /// Ids with their texts and kinds, in order.
