@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     let mut parts = data.splitn(2, |byte| *byte == 0);
     let (file, text) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let tokenizer = match file.strip_prefix(b"v") {
-        Some(lines) => Tokenizer::from_vocabulary(vocabulary(lines)),
+        Some(lines) => Tokenizer::from_vocabulary(&vocabulary(lines)),
         None => Tokenizer::from_json(file, "fuzz"),
     };
     let Ok(tokenizer) = tokenizer else { return };

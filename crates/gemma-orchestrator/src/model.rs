@@ -87,7 +87,7 @@ impl Model {
         if let Some(json) = &gguf.huggingface_json {
             return Ok(Tokenizer::from_json(json.as_bytes(), &name)?);
         }
-        Ok(Tokenizer::from_vocabulary(vocabulary::from_gguf(gguf, &name)?)?)
+        Ok(Tokenizer::from_vocabulary(&vocabulary::from_gguf(gguf, &name)?)?)
     }
 
     /// The model's chat template; Gemma's own where the files have none.

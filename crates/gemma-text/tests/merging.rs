@@ -81,7 +81,7 @@ proptest! {
         let ids: Vocab = vocabulary.tokens.iter().cloned().zip(0..).collect();
         let bpe = BpeBuilder::new().byte_fallback(true).fuse_unk(true).vocab_and_merges(ids, merges).build().unwrap();
         vocabulary.scores = Some(scores);
-        let tokenizer = Tokenizer::from_vocabulary(vocabulary).unwrap();
+        let tokenizer = Tokenizer::from_vocabulary(&vocabulary).unwrap();
         for text in texts {
             prop_assert_eq!(tokenizer.encode(&text, SpecialTokens::AsText).unwrap(), expected(&bpe, &text));
         }
@@ -206,7 +206,8 @@ fn a_published_tokenizer_gives_the_ids_of_the_library() {
     // The arrays with scores, from which the order of merging follows, and those with merges.
     let with_merges = Vocabulary::from_json(&bytes, "tokenizer.json").unwrap();
     let with_scores = Vocabulary { merges: None, ..with_merges.clone() };
-    let arrays = [with_merges, with_scores].map(|vocabulary| Tokenizer::from_vocabulary(vocabulary).unwrap());
+    let arrays =
+        [with_merges, with_scores].map(|vocabulary| Tokenizer::from_vocabulary(&vocabulary).unwrap());
     let library = tokenizers::Tokenizer::from_bytes(&bytes).unwrap();
     for text in samples() {
         let start: String = text.chars().take(60).collect();

@@ -120,8 +120,8 @@ impl Tokenizer {
     }
 
     /// Builds a tokenizer from the arrays that a GGUF file carries.
-    pub fn from_vocabulary(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
-        Self::assemble(vocabulary::read(&vocabulary)?)
+    pub fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
+        Self::assemble(vocabulary::read(vocabulary)?)
     }
 
     /// The ids of `text`, without a beginning-of-text token. An empty text has none.
