@@ -20,7 +20,7 @@ static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
     let scores = Some(vec![0.0; tokens.len()]);
     let (bos, eos, unk) = (Some(1), Some(2), Some(0));
     let vocabulary = Vocabulary { tokens, token_types, scores, bos, eos, unk, ..Vocabulary::default() };
-    Tokenizer::from_vocabulary(vocabulary).expect("a sound vocabulary")
+    Tokenizer::from_vocabulary(&vocabulary).expect("a sound vocabulary")
 });
 
 fuzz_target!(|data: &[u8]| {

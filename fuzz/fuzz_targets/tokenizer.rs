@@ -7,30 +7,24 @@
 use gemma_text::{SpecialTokens, Tokenizer, Vocabulary};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(
-    init: {
-        // The library's panics are caught by the code under test; libFuzzer's own hook would end the process first.
-        std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
-    },
-    |data: &[u8]| {
-        let mut parts = data.splitn(2, |byte| *byte == 0);
-        let (file, text) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let tokenizer = match file.strip_prefix(b"v") {
-            Some(lines) => Tokenizer::from_vocabulary(vocabulary(lines)),
-            None => Tokenizer::from_json(file, "fuzz"),
-        };
-        let Ok(tokenizer) = tokenizer else { return };
-        let _ = tokenizer.encode_bytes(text, "fuzz", SpecialTokens::Parse);
-        let text = String::from_utf8_lossy(text);
-        if let Ok(ids) = tokenizer.encode(&text, SpecialTokens::AsText) {
-            let special = |id: &&u32| tokenizer.is_special(**id) && tokenizer.unknown_id() != Some(**id);
-            assert_eq!(ids.iter().find(special), None, "{text:?} became {ids:?}");
-            let _ = tokenizer.decode(&ids);
-        }
-        let every: Vec<u32> = (0..=tokenizer.vocab_size().min(4096) as u32).collect();
-        let _ = tokenizer.decode(&every);
+fuzz_target!(|data: &[u8]| {
+    let mut parts = data.splitn(2, |byte| *byte == 0);
+    let (file, text) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let tokenizer = match file.strip_prefix(b"v") {
+        Some(lines) => Tokenizer::from_vocabulary(&vocabulary(lines)),
+        None => Tokenizer::from_json(file, "fuzz"),
+    };
+    let Ok(tokenizer) = tokenizer else { return };
+    let _ = tokenizer.encode_bytes(text, "fuzz", SpecialTokens::Parse);
+    let text = String::from_utf8_lossy(text);
+    if let Ok(ids) = tokenizer.encode(&text, SpecialTokens::AsText) {
+        let special = |id: &&u32| tokenizer.is_special(**id) && tokenizer.unknown_id() != Some(**id);
+        assert_eq!(ids.iter().find(special), None, "{text:?} became {ids:?}");
+        let _ = tokenizer.decode(&ids);
     }
-);
+    let every: Vec<u32> = (0..=tokenizer.vocab_size().min(4096) as u32).collect();
+    let _ = tokenizer.decode(&every);
+});
 
 fn vocabulary(lines: &[u8]) -> Vocabulary {
     let mut vocabulary = Vocabulary { name: "fuzz".to_owned(), add_bos: true, ..Vocabulary::default() };

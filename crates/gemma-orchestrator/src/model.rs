@@ -98,7 +98,7 @@ impl Model {
             };
             return Ok(built.with_config(&roles, &name)?);
         }
-        Ok(Tokenizer::from_vocabulary(vocabulary::from_gguf(gguf, &name)?)?)
+        Ok(Tokenizer::from_vocabulary(&vocabulary::from_gguf(gguf, &name)?)?)
     }
 
     /// The model's chat template; Gemma's own where the files have none.

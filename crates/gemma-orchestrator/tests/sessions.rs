@@ -348,7 +348,7 @@ fn generation_ends_at_the_end_of_the_context() {
     let tokens = (0..320).map(|id| format!("t{id}")).collect();
     let scores = Some(vec![0.0; 320]);
     let vocabulary = Vocabulary { tokens, scores, unk: Some(0), ..Vocabulary::default() };
-    let tokenizer = Tokenizer::from_vocabulary(vocabulary).unwrap();
+    let tokenizer = Tokenizer::from_vocabulary(&vocabulary).unwrap();
     let mut engine = engine(24, 8);
     let mut session = Session::new(&engine).unwrap();
     let request = Request {

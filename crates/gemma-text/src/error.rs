@@ -74,8 +74,8 @@ pub enum TokenizerError {
         /// Bytes that are sound.
         valid_up_to: usize,
     },
-    /// The tokenizer library refused or panicked.
-    #[error("{name}: the tokenizer library failed to {action}: {detail}; please report the file")]
+    /// A library refused.
+    #[error("{name}: a library failed to {action}: {detail}; please report the file")]
     Library {
         /// File or source.
         name: String,

@@ -399,7 +399,7 @@ fn config_gives_the_tokenizer_its_roles() {
 fn built_in_template_needs_the_turn_tokens() {
     let mut vocabulary = vocabulary();
     vocabulary.tokens[START as usize] = "<other>".to_owned();
-    let tokenizer = Tokenizer::from_vocabulary(vocabulary).unwrap();
+    let tokenizer = Tokenizer::from_vocabulary(&vocabulary).unwrap();
     let error = ChatTemplate::gemma().render_tokens(&tokenizer, &one(), true).unwrap_err();
     assert_eq!(error, TemplateError::MissingSpecial("<start_of_turn>"));
 }

@@ -3,21 +3,20 @@
 //! The file is read with our own types and never handed to the library whole, because the library panics on
 //! damaged merges and runs any regular expression it finds. What Gemma does not use is refused by name.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{
-    ALWAYS_SPECIAL, Kind, MAX_JSON_BYTES, MAX_VOCABULARY, Parts, Piece, SPACE_PIECE, SpecialIds, invalid,
-    within,
-};
+use super::merges::{Merge, Merging};
+use super::pieces::{Kind, Pieces};
+use super::{ALWAYS_SPECIAL, MAX_JSON_BYTES, Parts, SPACE_PIECE, SpecialIds, invalid, within};
 use crate::TokenizerError;
 
 #[derive(Deserialize)]
-struct File {
+struct File<'a> {
     #[serde(default)]
     added_tokens: Vec<Added>,
     #[serde(default)]
@@ -28,7 +27,8 @@ struct File {
     post_processor: Value,
     #[serde(default)]
     decoder: Value,
-    model: Model,
+    #[serde(borrow)]
+    model: Model<'a>,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "the fields of the file")]
@@ -47,11 +47,13 @@ struct Added {
 }
 
 #[derive(Deserialize)]
-struct Model {
+struct Model<'a> {
     /// Files of 2019 leave it out.
     r#type: Option<String>,
-    vocab: Vocab,
-    merges: Vec<Merge>,
+    #[serde(borrow)]
+    vocab: Vocab<'a>,
+    #[serde(borrow)]
+    merges: Vec<Joined<'a>>,
     unk_token: Option<String>,
     dropout: Option<f64>,
     continuing_subword_prefix: Option<String>,
@@ -65,13 +67,15 @@ struct Model {
 }
 
 /// Pieces and ids in the order of the file, so that a piece given twice is noticed.
-struct Vocab(Vec<(String, u32)>);
+struct Vocab<'a>(Vec<(Text<'a>, u32)>);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Merge {
-    Pair(String, String),
-    Line(String),
+/// A text of the file; copied only where the file has an escape in it.
+struct Text<'a>(Cow<'a, str>);
+
+/// A merge as the file has it.
+enum Joined<'a> {
+    Pair(Text<'a>, Text<'a>),
+    Line(Text<'a>),
 }
 
 /// What the decoder does.
@@ -89,9 +93,9 @@ struct Encoding {
     prefix: bool,
 }
 
-pub(super) fn read(bytes: &[u8], name: &str) -> Result<Parts, TokenizerError> {
+pub(super) fn read<'a>(bytes: &'a [u8], name: &str) -> Result<Parts<'a>, TokenizerError> {
     within(name, "the size in bytes", bytes.len(), MAX_JSON_BYTES)?;
-    let file: File = serde_json::from_slice(bytes)
+    let file: File<'_> = serde_json::from_slice(bytes)
         .map_err(|error| TokenizerError::Json { name: name.to_owned(), detail: error.to_string() })?;
     check_model(&file.model, name)?;
     let encoding = read_encoding(&file, name)?;
@@ -105,7 +109,7 @@ pub(super) fn read(bytes: &[u8], name: &str) -> Result<Parts, TokenizerError> {
     let merges = file.model.merges.into_iter().enumerate().map(|(index, merge)| merge.split(index, name));
     Ok(Parts {
         name: name.to_owned(),
-        merges: merges.collect::<Result<_, _>>()?,
+        merging: Merging::List(merges.collect::<Result<_, _>>()?),
         pieces,
         byte_fallback: file.model.byte_fallback,
         fuse_unknown: file.model.fuse_unk,
@@ -115,7 +119,7 @@ pub(super) fn read(bytes: &[u8], name: &str) -> Result<Parts, TokenizerError> {
     })
 }
 
-fn check_model(model: &Model, name: &str) -> Result<(), TokenizerError> {
+fn check_model(model: &Model<'_>, name: &str) -> Result<(), TokenizerError> {
     let kind = model.r#type.as_deref().unwrap_or("BPE");
     if kind != "BPE" {
         return Err(unsupported(name, "model.type", kind, "BPE"));
@@ -137,31 +141,26 @@ fn check_model(model: &Model, name: &str) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-fn read_pieces(file: &File, decoding: &Decoding, name: &str) -> Result<Vec<Option<Piece>>, TokenizerError> {
-    let entries = file.model.vocab.0.iter().map(|(piece, id)| (piece, *id, None));
-    let added = file.added_tokens.iter().map(|token| (&token.content, token.id, Some(token.special)));
-    let mut pieces: Vec<Option<Piece>> = Vec::new();
+fn read_pieces(file: &File<'_>, decoding: &Decoding, name: &str) -> Result<Pieces, TokenizerError> {
+    let entries = file.model.vocab.0.iter().map(|(piece, id)| (&*piece.0, *id, None));
+    let added = file.added_tokens.iter().map(|token| (&*token.content, token.id, Some(token.special)));
+    let mut pieces = Pieces::new(name, file.model.vocab.0.len());
     for (text, id, added) in entries.chain(added) {
-        let at = id as usize;
-        within(name, "the vocabulary's largest id plus one", at + 1, MAX_VOCABULARY)?;
-        if pieces.len() <= at {
-            pieces.resize(at + 1, None);
-        }
-        if let Some(before) = &pieces[at]
-            && (added.is_none() || &*before.text != text)
+        if let Some(before) = pieces.text(id)
+            && (added.is_none() || before != text)
         {
-            let detail = format!("is both {:?} and {text:?}", before.text);
+            let detail = format!("is both {before:?} and {text:?}");
             return Err(invalid(name, format!("token {id}"), detail));
         }
         let kind = match added {
-            _ if file.model.unk_token.as_ref() == Some(text) => Kind::Unknown,
-            _ if ALWAYS_SPECIAL.contains(&text.as_str()) => Kind::Control,
+            _ if file.model.unk_token.as_deref() == Some(text) => Kind::Unknown,
+            _ if ALWAYS_SPECIAL.contains(&text) => Kind::Control,
             Some(true) => Kind::Control,
             Some(false) => Kind::UserDefined,
             None if decoding.bytes => byte_piece(text).map_or(Kind::Normal, Kind::Byte),
             None => Kind::Normal,
         };
-        pieces[at] = Some(Piece::new(text, kind, decoding.unescape));
+        pieces.set(id, text, kind, decoding.unescape)?;
     }
     for token in &file.added_tokens {
         for (field, set) in
@@ -173,18 +172,12 @@ fn read_pieces(file: &File, decoding: &Decoding, name: &str) -> Result<Vec<Optio
             }
         }
     }
+    pieces.index()?;
     Ok(pieces)
 }
 
-fn special_ids(file: &File, pieces: &[Option<Piece>]) -> SpecialIds {
-    let by_text: HashMap<&str, u32> = pieces
-        .iter()
-        .enumerate()
-        .filter_map(|(id, piece)| Some((piece.as_ref()?, id as u32)))
-        .filter(|(piece, _)| piece.kind.is_special())
-        .map(|(piece, id)| (&*piece.text, id))
-        .collect();
-    let id = |text: &str| by_text.get(text).copied();
+fn special_ids(file: &File<'_>, pieces: &Pieces) -> SpecialIds {
+    let id = |text: &str| pieces.find(text).filter(|id| pieces.is_special(*id));
     let begins = file.post_processor.pointer("/single/0/SpecialToken/id").and_then(Value::as_str);
     let bos = begins.and_then(id);
     SpecialIds {
@@ -196,7 +189,7 @@ fn special_ids(file: &File, pieces: &[Option<Piece>]) -> SpecialIds {
     }
 }
 
-fn read_encoding(file: &File, name: &str) -> Result<Encoding, TokenizerError> {
+fn read_encoding(file: &File<'_>, name: &str) -> Result<Encoding, TokenizerError> {
     let mut encoding = Encoding::default();
     for step in steps(&file.normalizer, "normalizers") {
         match kind_of(step) {
@@ -294,35 +287,95 @@ fn unsupported(
     TokenizerError::Unsupported { name: name.to_owned(), field: field.into(), found: found.into(), expected }
 }
 
-impl Merge {
-    fn split(self, index: usize, name: &str) -> Result<(String, String), TokenizerError> {
+impl<'a> Joined<'a> {
+    fn split(self, index: usize, name: &str) -> Result<Merge<'a>, TokenizerError> {
         match self {
-            Self::Pair(left, right) => Ok((left, right)),
-            Self::Line(line) => split_merge(&line).ok_or_else(|| {
-                invalid(name, format!("merge {index}"), format!("{line:?} is not two pieces"))
-            }),
+            Self::Pair(left, right) => Ok((left.0, right.0)),
+            Self::Line(Text(Cow::Borrowed(line))) => split_merge(line, index, name),
+            Self::Line(Text(Cow::Owned(line))) => {
+                let (left, right) = split_merge(&line, index, name)?;
+                Ok((left.into_owned().into(), right.into_owned().into()))
+            }
         }
     }
 }
 
 /// The two pieces of a merge written as one line.
-pub(super) fn split_merge(line: &str) -> Option<(String, String)> {
-    let (left, right) = line.split_once(' ')?;
-    (!right.contains(' ')).then(|| (left.to_owned(), right.to_owned()))
+pub(super) fn split_merge<'a>(line: &'a str, index: usize, name: &str) -> Result<Merge<'a>, TokenizerError> {
+    match line.split_once(' ') {
+        Some((left, right)) if !right.contains(' ') => Ok((left.into(), right.into())),
+        _ => Err(invalid(name, format!("merge {index}"), format!("{line:?} is not two pieces"))),
+    }
 }
 
-impl<'de> Deserialize<'de> for Vocab {
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Characters;
+
+        impl<'de> Visitor<'de> for Characters {
+            type Value = Text<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a text")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(Characters)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Joined<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Joined<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a merge: two pieces, or one text with a space between them")
+            }
+
+            fn visit_borrowed_str<E>(self, line: &'de str) -> Result<Joined<'de>, E> {
+                Ok(Joined::Line(Text(Cow::Borrowed(line))))
+            }
+
+            fn visit_str<E>(self, line: &str) -> Result<Joined<'de>, E> {
+                Ok(Joined::Line(Text(Cow::Owned(line.to_owned()))))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pieces: A) -> Result<Joined<'de>, A::Error> {
+                let mut piece = |index| {
+                    let piece = pieces.next_element()?;
+                    piece.ok_or_else(|| serde::de::Error::invalid_length(index, &self))
+                };
+                Ok(Joined::Pair(piece(0)?, piece(1)?))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Vocab<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
 
         impl<'de> Visitor<'de> for Entries {
-            type Value = Vocab;
+            type Value = Vocab<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a map from pieces to ids")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocab, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocab<'de>, A::Error> {
                 let mut entries = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);

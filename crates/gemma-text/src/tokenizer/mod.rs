@@ -1,23 +1,24 @@
 //! From text to token ids and back: SentencePiece-style BPE, as all Gemma tokenizers are.
 //!
-//! The merging is done by the `tokenizers` crate behind a guard against panics; everything read from outside is checked before
-//! it gets there. Special tokens never come out of plain text: their pieces are not part of the merge vocabulary.
+//! Files are read and checked into [`Parts`], and these made into tables without a string or a merge of their own for
+//! each of half a million entries. Special tokens never come out of plain text: no merge makes one.
 
-mod build;
+mod bpe;
 mod json;
+mod merges;
+mod pieces;
 mod stream;
 mod vocabulary;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use tokenizers::Model;
-use tokenizers::models::bpe::BPE;
 
 use crate::TokenizerError;
+use bpe::{Bpe, Work};
+use merges::{Merges, Merging};
+use pieces::{Kind, Pieces};
 pub use stream::StreamDecoder;
 pub use vocabulary::{TokenType, Vocabulary};
 
@@ -67,38 +68,12 @@ pub struct Tokenizer {
     special: SpecialIds,
 }
 
-/// What an id stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Normal,
-    Unknown,
-    Control,
-    UserDefined,
-    Unused,
-    Byte(u8),
-}
-
-impl Kind {
-    fn is_special(self) -> bool {
-        matches!(self, Self::Control | Self::Unknown)
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Piece {
-    text: Box<str>,
-    /// What the piece adds to a decoded text.
-    bytes: Box<[u8]>,
-    kind: Kind,
-}
-
 /// What the two file formats are read into.
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of the format")]
-struct Parts {
+struct Parts<'a> {
     name: String,
-    /// By id; ids may have gaps.
-    pieces: Vec<Option<Piece>>,
-    merges: Vec<(String, String)>,
+    pieces: Pieces,
+    merging: Merging<'a>,
     byte_fallback: bool,
     fuse_unknown: bool,
     /// A space becomes U+2581 before merging.
@@ -120,9 +95,8 @@ struct SpecialIds {
 
 struct Tables {
     name: String,
-    pieces: Vec<Option<Piece>>,
-    ids: HashMap<Box<str>, u32>,
-    bpe: BPE,
+    pieces: Pieces,
+    bpe: Bpe,
     special_matcher: Matcher,
     user_matcher: Matcher,
     escape_spaces: bool,
@@ -146,7 +120,7 @@ impl Tokenizer {
     }
 
     /// Builds a tokenizer from the arrays that a GGUF file carries.
-    pub fn from_vocabulary(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
+    pub fn from_vocabulary(vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
         Self::assemble(vocabulary::read(vocabulary)?)
     }
 
@@ -196,22 +170,22 @@ impl Tokenizer {
 
     /// What `id` adds to a text: empty for special tokens, one byte for byte tokens; `None` if there is no such id.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
-        self.piece_of(id).map(|piece| &*piece.bytes)
+        self.tables.pieces.bytes(id)
     }
 
     /// The piece as the vocabulary writes it, such as `▁the` or `<0x0A>`.
     pub fn piece(&self, id: u32) -> Option<&str> {
-        self.piece_of(id).map(|piece| &*piece.text)
+        self.tables.pieces.text(id)
     }
 
     /// The id of a piece as the vocabulary writes it.
     pub fn id_of(&self, piece: &str) -> Option<u32> {
-        self.tables.ids.get(piece).copied()
+        self.tables.pieces.find(piece)
     }
 
     /// Whether `id` is a control token, which is never shown and never comes out of plain text.
     pub fn is_special(&self, id: u32) -> bool {
-        self.piece_of(id).is_some_and(|piece| piece.kind.is_special())
+        self.tables.pieces.is_special(id)
     }
 
     /// The largest id plus one.
@@ -272,15 +246,11 @@ impl Tokenizer {
         self.tables.space_prefix
     }
 
-    fn piece_of(&self, id: u32) -> Option<&Piece> {
-        self.tables.pieces.get(id as usize)?.as_ref()
-    }
-
     fn encode_parts<'a>(
         &self,
         parts: impl Iterator<Item = (&'a str, SpecialTokens)>,
     ) -> Result<Vec<u32>, TokenizerError> {
-        let mut ids = Vec::new();
+        let (mut ids, mut work) = (Vec::new(), Work::default());
         let mut run = Cow::Borrowed("");
         let mut total = 0_usize;
         for (text, special) in parts {
@@ -292,30 +262,28 @@ impl Tokenizer {
             if special == SpecialTokens::Parse {
                 rest = self.tables.special_matcher.split(text, |plain, id| {
                     join(&mut run, plain);
-                    self.encode_plain(&std::mem::take(&mut run), &mut ids)?;
+                    self.encode_plain(&std::mem::take(&mut run), &mut work, &mut ids);
                     ids.push(id);
-                    Ok(())
-                })?;
+                });
             }
             join(&mut run, rest);
         }
-        self.encode_plain(&run, &mut ids)?;
+        self.encode_plain(&run, &mut work, &mut ids);
         Ok(ids)
     }
 
-    fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    fn encode_plain(&self, text: &str, work: &mut Work, ids: &mut Vec<u32>) {
         let rest = self.tables.user_matcher.split(text, |plain, id| {
-            self.merge(plain, ids)?;
+            self.merge(plain, work, ids);
             ids.push(id);
-            Ok(())
-        })?;
-        self.merge(rest, ids)
+        });
+        self.merge(rest, work, ids);
     }
 
-    fn merge(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    fn merge(&self, text: &str, work: &mut Work, ids: &mut Vec<u32>) {
         let tables = &*self.tables;
         if text.is_empty() {
-            return Ok(());
+            return;
         }
         let mut text = Cow::Borrowed(text);
         if tables.space_prefix {
@@ -324,32 +292,25 @@ impl Tokenizer {
         if tables.escape_spaces {
             text = Cow::Owned(text.replace(' ', SPACE_PIECE));
         }
-        let tokens = guarded(&tables.name, "encode a text", || {
-            let mut rest = &*text;
-            while !rest.is_empty() {
-                let (word, after) =
-                    rest.split_at(if tables.cut_at_spaces { first_cut(rest) } else { rest.len() });
-                ids.extend(tables.bpe.tokenize(word)?.iter().map(|token| token.id));
-                rest = after;
-            }
-            Ok(())
-        });
-        tokens?.map_err(|error: tokenizers::Error| library(&tables.name, "encode a text", error.to_string()))
+        let mut rest = &*text;
+        while !rest.is_empty() {
+            let (word, after) =
+                rest.split_at(if tables.cut_at_spaces { first_cut(rest) } else { rest.len() });
+            tables.bpe.encode(&tables.pieces, word, work, ids);
+            rest = after;
+        }
     }
 
-    fn assemble(mut parts: Parts) -> Result<Self, TokenizerError> {
-        build::check_sizes(&parts)?;
+    fn assemble(parts: Parts<'_>) -> Result<Self, TokenizerError> {
         let name = parts.name.clone();
-        let ids = build::index(&parts)?;
-        let merges = std::mem::take(&mut parts.merges);
-        let bpe = build::build_bpe(&parts, merges, &ids)?;
+        let merges = Merges::new(&name, &parts.merging, &parts.pieces)?;
+        let bpe = Bpe::new(&parts, merges)?;
         let matcher = |wanted: fn(Kind) -> bool| Matcher::new(&name, &parts.pieces, wanted);
         let special_matcher = matcher(Kind::is_special)?;
         let user_matcher = matcher(|kind| kind == Kind::UserDefined)?;
         let tables = Tables {
-            cut_at_spaces: parts.escape_spaces && build::may_cut_at_spaces(&parts, &ids),
+            cut_at_spaces: parts.escape_spaces && may_cut_at_spaces(&parts.pieces),
             name,
-            ids,
             bpe,
             special_matcher,
             user_matcher,
@@ -372,69 +333,34 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Matcher {
-    fn new(name: &str, pieces: &[Option<Piece>], wanted: fn(Kind) -> bool) -> Result<Self, TokenizerError> {
-        let (mut texts, mut ids) = (Vec::new(), Vec::new());
-        for (id, piece) in pieces.iter().enumerate() {
-            if let Some(piece) = piece
-                && wanted(piece.kind)
-            {
-                texts.push(&*piece.text);
-                ids.push(id as u32);
-            }
-        }
+    fn new(name: &str, pieces: &Pieces, wanted: fn(Kind) -> bool) -> Result<Self, TokenizerError> {
+        let wanted = pieces.iter().filter(|(.., kind)| wanted(*kind));
+        let (texts, ids): (Vec<_>, Vec<_>) = wanted.map(|(id, text, _)| (text, id)).unzip();
         if texts.is_empty() {
             return Ok(Self { automaton: None, ids });
         }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(texts)
-            .map_err(|error| library(name, "index the special tokens", error.to_string()))?;
+        let automaton =
+            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts).map_err(|error| {
+                TokenizerError::Library {
+                    name: name.to_owned(),
+                    action: "index the special tokens",
+                    detail: error.to_string(),
+                }
+            })?;
         Ok(Self { automaton: Some(automaton), ids })
     }
 
     /// Calls `token` with each match and the text before it; returns the text after the last.
-    fn split<'text>(
-        &self,
-        text: &'text str,
-        mut token: impl FnMut(&'text str, u32) -> Result<(), TokenizerError>,
-    ) -> Result<&'text str, TokenizerError> {
+    fn split<'text>(&self, text: &'text str, mut token: impl FnMut(&'text str, u32)) -> &'text str {
         let mut end = 0;
         if let Some(automaton) = &self.automaton {
             for found in automaton.find_iter(text) {
-                token(&text[end..found.start()], self.ids[found.pattern().as_usize()])?;
+                token(&text[end..found.start()], self.ids[found.pattern().as_usize()]);
                 end = found.end();
             }
         }
-        Ok(&text[end..])
+        &text[end..]
     }
-}
-
-impl Piece {
-    fn new(text: &str, kind: Kind, unescape: bool) -> Self {
-        let bytes = match kind {
-            Kind::Control | Kind::Unknown => Box::default(),
-            Kind::Byte(byte) => Box::from([byte]),
-            _ if unescape => text.replace(SPACE_PIECE, " ").into_bytes().into_boxed_slice(),
-            _ => text.as_bytes().into(),
-        };
-        Self { text: text.into(), bytes, kind }
-    }
-}
-
-/// Runs `work` and turns a panic of the library into an error.
-fn guarded<T>(name: &str, action: &'static str, work: impl FnOnce() -> T) -> Result<T, TokenizerError> {
-    // What `work` may leave half-written is dropped with the error.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        let detail = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned());
-        library(name, action, detail.unwrap_or_else(|| "panic".to_owned()))
-    })
-}
-
-fn library(name: &str, action: &'static str, detail: String) -> TokenizerError {
-    TokenizerError::Library { name: name.to_owned(), action, detail }
 }
 
 fn invalid(name: &str, field: impl Into<String>, detail: impl Into<String>) -> TokenizerError {
@@ -446,6 +372,11 @@ fn within(name: &str, what: &'static str, size: usize, limit: usize) -> Result<(
         return Err(TokenizerError::TooLarge { name: name.to_owned(), what, size, limit });
     }
     Ok(())
+}
+
+/// Whether merging never joins a run of spaces to what stands before it.
+fn may_cut_at_spaces(pieces: &Pieces) -> bool {
+    pieces.find(SPACE_PIECE).is_some() && pieces.iter().all(|(_, text, _)| first_cut(text) == text.len())
 }
 
 /// Where the first run of spaces begins that has something else before it.
@@ -466,16 +397,5 @@ fn join<'text>(run: &mut Cow<'text, str>, text: &'text str) {
         *run = Cow::Borrowed(text);
     } else if !text.is_empty() {
         run.to_mut().push_str(text);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn panic_of_the_library_is_an_error_that_names_the_file() {
-        let error = guarded("a.json", "encode a text", || panic!("index {} out of bounds", 7)).unwrap_err();
-        assert_eq!(error, library("a.json", "encode a text", "index 7 out of bounds".to_owned()));
     }
 }

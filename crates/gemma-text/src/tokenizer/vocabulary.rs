@@ -1,15 +1,14 @@
 //! The tokenizer arrays of a GGUF file, read into [`Parts`].
 //!
-//! SentencePiece files carry scores and no merges. The merges are derived as transformers' `generate_merges` does:
-//! every cut of a piece into two pieces of the vocabulary, best score first, then the longer left part first.
+//! SentencePiece files carry scores and no merges. The order of merging is then the one that transformers'
+//! `generate_merges` derives: every cut of a piece into two, best score first, then the longer left part first.
 
 use std::collections::HashMap;
 
 use super::json::{self, byte_piece, split_merge};
-use super::{
-    ALWAYS_SPECIAL, Kind, MAX_MERGE_BYTES, MAX_MERGES, MAX_PIECE_BYTES, MAX_VOCABULARY, MAX_VOCABULARY_BYTES,
-    Parts, Piece, SPACE_PIECE, SpecialIds, build, invalid, within,
-};
+use super::merges::{Merging, check_list};
+use super::pieces::{Kind, Pieces};
+use super::{ALWAYS_SPECIAL, MAX_MERGES, MAX_VOCABULARY, Parts, SPACE_PIECE, SpecialIds, invalid, within};
 use crate::TokenizerError;
 
 /// What a GGUF file says of its tokenizer (`tokenizer.ggml.*`, model `llama`).
@@ -76,24 +75,26 @@ impl Vocabulary {
     /// Those of [`crate::Tokenizer::from_json`].
     pub fn from_json(bytes: &[u8], name: &str) -> Result<Self, TokenizerError> {
         let parts = json::read(bytes, name)?;
-        build::check_sizes(&parts)?;
-        let mut ranks: HashMap<String, usize> = HashMap::with_capacity(parts.merges.len());
-        for (rank, (left, right)) in parts.merges.iter().enumerate() {
+        let Merging::List(list) = &parts.merging else { unreachable!("a tokenizer.json has a list") };
+        check_list(name, list)?;
+        let mut ranks: HashMap<String, usize> = HashMap::with_capacity(list.len());
+        for (rank, (left, right)) in list.iter().enumerate() {
             ranks.entry(format!("{left}{right}")).or_insert(rank);
         }
         let count = parts.pieces.len();
         let (mut tokens, mut scores, mut types) =
             (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
-        for (id, piece) in parts.pieces.iter().enumerate() {
-            let kind = piece.as_ref().map_or(TokenType::Unused, token_type);
-            let text = piece.as_ref().map_or_else(|| format!("[PAD{id}]"), |piece| piece.text.to_string());
+        for id in 0..count {
+            let piece = parts.pieces.text(id as u32).zip(parts.pieces.kind(id as u32));
+            let kind = piece.map_or(TokenType::Unused, |(text, kind)| token_type(text, kind));
+            let text = piece.map_or_else(|| format!("[PAD{id}]"), |(text, _)| text.to_owned());
             // What no merge makes comes behind all that merges make.
             let rank = ranks.get(&text).copied().unwrap_or(ranks.len() + id);
             scores.push(if kind == TokenType::Normal { -(rank as f32) } else { 0.0 });
             types.push(kind as i32);
             tokens.push(text);
         }
-        let merges = parts.merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
+        let merges = list.iter().map(|(left, right)| format!("{left} {right}")).collect();
         Ok(Self {
             name: parts.name,
             tokens,
@@ -119,10 +120,10 @@ impl Vocabulary {
     }
 }
 
-fn token_type(piece: &Piece) -> TokenType {
-    match piece.kind {
+fn token_type(text: &str, kind: Kind) -> TokenType {
+    match kind {
         // A run of spaces is found by merging; readers take a user-defined piece for what it literally says.
-        Kind::UserDefined if piece.text.contains(SPACE_PIECE) => TokenType::Normal,
+        Kind::UserDefined if text.contains(SPACE_PIECE) => TokenType::Normal,
         Kind::Normal => TokenType::Normal,
         Kind::Unknown => TokenType::Unknown,
         Kind::Control => TokenType::Control,
@@ -132,12 +133,10 @@ fn token_type(piece: &Piece) -> TokenType {
     }
 }
 
-pub(super) fn read(vocabulary: Vocabulary) -> Result<Parts, TokenizerError> {
+pub(super) fn read(vocabulary: &Vocabulary) -> Result<Parts<'_>, TokenizerError> {
     let name = &vocabulary.name;
     let count = vocabulary.tokens.len();
     within(name, "the vocabulary's largest id plus one", count, MAX_VOCABULARY)?;
-    let bytes = vocabulary.tokens.iter().map(String::len).sum();
-    within(name, "the length of all pieces in bytes", bytes, MAX_VOCABULARY_BYTES)?;
     let types = vocabulary.token_types.len();
     if types != 0 && types != count {
         return Err(invalid(name, "token_type", format!("{types} types for {count} tokens")));
@@ -152,19 +151,22 @@ pub(super) fn read(vocabulary: Vocabulary) -> Result<Parts, TokenizerError> {
             return Err(invalid(name, field, format!("{id} is outside the vocabulary of {count}")));
         }
     }
-    let pieces = read_pieces(&vocabulary)?;
-    let merges = match &vocabulary.merges {
-        Some(lines) => read_merges(lines, name)?,
-        None => derive_merges(&vocabulary, &pieces)?,
+    let pieces = read_pieces(vocabulary)?;
+    let merging = match &vocabulary.merges {
+        Some(lines) => {
+            within(name, "the number of merges", lines.len(), MAX_MERGES)?;
+            let merges = lines.iter().enumerate().map(|(index, line)| split_merge(line, index, name));
+            Merging::List(merges.collect::<Result<_, _>>()?)
+        }
+        None => Merging::Scores(vocabulary.scores.as_deref().unwrap_or_default()),
     };
-    let has_bytes = pieces.iter().any(|piece| matches!(piece.kind, Kind::Byte(_)));
-    let unknown = vocabulary.unk.or_else(|| {
-        let first = pieces.iter().position(|piece| piece.kind == Kind::Unknown);
-        first.map(|id| id as u32)
-    });
+    let has_bytes = pieces.iter().any(|(.., kind)| matches!(kind, Kind::Byte(_)));
+    let first_unknown = || pieces.iter().find(|(.., kind)| *kind == Kind::Unknown).map(|(id, ..)| id);
+    let unknown = vocabulary.unk.or_else(first_unknown);
     Ok(Parts {
-        pieces: pieces.into_iter().map(Some).collect(),
-        merges,
+        name: name.clone(),
+        pieces,
+        merging,
         byte_fallback: has_bytes,
         fuse_unknown: true,
         escape_spaces: true,
@@ -176,16 +178,14 @@ pub(super) fn read(vocabulary: Vocabulary) -> Result<Parts, TokenizerError> {
             pad: vocabulary.pad,
             add_bos: vocabulary.add_bos,
         },
-        name: vocabulary.name,
     })
 }
 
-fn read_pieces(vocabulary: &Vocabulary) -> Result<Vec<Piece>, TokenizerError> {
+fn read_pieces(vocabulary: &Vocabulary) -> Result<Pieces, TokenizerError> {
     let name = &vocabulary.name;
     let roles = [vocabulary.bos, vocabulary.eos, vocabulary.pad];
-    let mut pieces = Vec::with_capacity(vocabulary.tokens.len());
+    let mut pieces = Pieces::new(name, vocabulary.tokens.len());
     for (id, text) in vocabulary.tokens.iter().enumerate() {
-        within(name, "the length of a piece in bytes", text.len(), MAX_PIECE_BYTES)?;
         let number = vocabulary.token_types.get(id).copied().unwrap_or(TokenType::Normal as i32);
         let kind = TokenType::from_number(number).ok_or_else(|| {
             invalid(name, format!("token_type {id}"), format!("{number} is not a type (1 to 6)"))
@@ -204,61 +204,8 @@ fn read_pieces(vocabulary: &Vocabulary) -> Result<Vec<Piece>, TokenizerError> {
             })?),
         };
         // User-defined pieces are written with the spaces they mean.
-        pieces.push(Piece::new(text, kind, kind != Kind::UserDefined));
+        pieces.set(id as u32, text, kind, kind != Kind::UserDefined)?;
     }
+    pieces.index()?;
     Ok(pieces)
-}
-
-fn read_merges(lines: &[String], name: &str) -> Result<Vec<(String, String)>, TokenizerError> {
-    within(name, "the number of merges", lines.len(), MAX_MERGES)?;
-    let split = |(index, line): (usize, &String)| {
-        split_merge(line)
-            .ok_or_else(|| invalid(name, format!("merge {index}"), format!("{line:?} is not two pieces")))
-    };
-    lines.iter().enumerate().map(split).collect()
-}
-
-fn derive_merges(vocabulary: &Vocabulary, pieces: &[Piece]) -> Result<Vec<(String, String)>, TokenizerError> {
-    let name = &vocabulary.name;
-    let scores = vocabulary.scores.as_deref().unwrap_or_default();
-    if scores.len() != pieces.len() {
-        let detail = format!("{} scores for {} tokens, and there are no merges", scores.len(), pieces.len());
-        return Err(invalid(name, "scores", detail));
-    }
-    if let Some(id) = scores.iter().position(|score| score.is_nan()) {
-        return Err(invalid(name, format!("score {id}"), "not a number"));
-    }
-    let mergeable = |piece: &Piece| piece.kind == Kind::Normal;
-    let ids: HashMap<&str, usize> = pieces
-        .iter()
-        .enumerate()
-        .filter(|(_, piece)| mergeable(piece))
-        .map(|(id, piece)| (&*piece.text, id))
-        .collect();
-    let mut merges = Vec::new();
-    let mut bytes = 0;
-    for (id, piece) in pieces.iter().enumerate().filter(|(_, piece)| mergeable(piece)) {
-        for (cut, _) in piece.text.char_indices().skip(1) {
-            let (left, right) = piece.text.split_at(cut);
-            if let (Some(left_id), Some(right_id)) = (ids.get(left), ids.get(right)) {
-                merges.push((id, *left_id, *right_id));
-                bytes += piece.text.len();
-            }
-        }
-        within(name, "the number of merges", merges.len(), MAX_MERGES)?;
-        within(name, "the length of all merges in bytes", bytes, MAX_MERGE_BYTES)?;
-    }
-    let characters = |id: usize| pieces[id].text.chars().count();
-    merges.sort_by_cached_key(|&(whole, left, right)| {
-        let score = std::cmp::Reverse(ordered(scores[whole]));
-        (score, std::cmp::Reverse((characters(left), characters(right))), whole, left, right)
-    });
-    let text = |id: usize| pieces[id].text.to_string();
-    Ok(merges.into_iter().map(|(_, left, right)| (text(left), text(right))).collect())
-}
-
-/// An integer that sorts as the number does.
-fn ordered(score: f32) -> i32 {
-    let bits = (score + 0.0).to_bits() as i32;
-    bits ^ ((bits >> 31) as u32 >> 1) as i32
 }

@@ -98,7 +98,7 @@ pub(crate) fn json_value() -> Value {
 }
 
 pub(crate) fn tokenizer() -> Tokenizer {
-    static MADE: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::from_vocabulary(vocabulary()).unwrap());
+    static MADE: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::from_vocabulary(&vocabulary()).unwrap());
     MADE.clone()
 }
 
