@@ -165,7 +165,7 @@ fn check_tokenizer(source: &Checkpoint, made: &Checkpoint) -> anyhow::Result<()>
     let wanted = Tokenizer::from_json(&TokenizerSource::read(tokenizer)?, "the source")?;
     let json = gguf.huggingface_json.as_deref();
     let json = json.map(|json| Tokenizer::from_json(json.as_bytes(), "the embedded JSON")).transpose()?;
-    let arrays = Tokenizer::from_vocabulary(vocabulary::from_gguf(gguf, "ggml's arrays")?)?;
+    let arrays = Tokenizer::from_vocabulary(&vocabulary::from_gguf(gguf, "ggml's arrays")?)?;
     let made: Vec<Tokenizer> = json.into_iter().chain([arrays]).collect();
     for text in SAMPLES {
         let ids = wanted.encode(text, SpecialTokens::AsText)?;

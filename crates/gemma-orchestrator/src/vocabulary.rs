@@ -51,7 +51,7 @@ pub fn from_json(json: &[u8], name: &str) -> Result<GgufVocabulary, EngineError>
         vocabulary = Vocabulary { merges: None, ..derived };
     }
     let says_all =
-        Tokenizer::from_vocabulary(vocabulary.clone()).is_ok_and(|arrays| are_alike(&tokenizer, &arrays));
+        Tokenizer::from_vocabulary(&vocabulary).is_ok_and(|arrays| are_alike(&tokenizer, &arrays));
     Ok(GgufVocabulary {
         model: MODEL.to_owned(),
         tokens: vocabulary.tokens,

@@ -71,7 +71,7 @@ fn written(json: &Value) -> GgufVocabulary {
 #[track_caller]
 fn assert_reads_back(json: &Value, written: &GgufVocabulary) {
     let expected = Tokenizer::from_json(json.to_string().as_bytes(), "tokenizer.json").unwrap();
-    let found = Tokenizer::from_vocabulary(from_gguf(written, "model.gguf").unwrap()).unwrap();
+    let found = Tokenizer::from_vocabulary(&from_gguf(written, "model.gguf").unwrap()).unwrap();
     for text in TEXTS {
         for special in [SpecialTokens::AsText, SpecialTokens::Parse] {
             let ids = expected.encode(text, special).unwrap();

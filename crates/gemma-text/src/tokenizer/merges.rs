@@ -182,6 +182,29 @@ impl Merges {
     }
 }
 
+/// The merges that scores stand for, best first, each as two pieces with a space between.
+pub(super) fn of_scores(name: &str, scores: &[f32], pieces: &Pieces) -> Result<Vec<String>, TokenizerError> {
+    let merges = Merges::from_scores(name, scores, pieces)?;
+    let mut found = Vec::new();
+    for (whole, text, _) in pieces.iter() {
+        for (cut, _) in text.char_indices().skip(1) {
+            let (left, right) = text.split_at(cut);
+            let (Some(left_id), Some(right_id)) = (pieces.find(left), pieces.find(right)) else { continue };
+            let pair = Pair {
+                left: left_id,
+                right: right_id,
+                left_bytes: cut,
+                left_characters: left.chars().count(),
+                right_characters: right.chars().count(),
+            };
+            found.extend(merges.priority(&pair, whole).map(|priority| (priority, left, right)));
+        }
+        within(name, "the number of merges", found.len(), MAX_MERGES)?;
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, left, right)| format!("{left} {right}")).collect())
+}
+
 /// That a list is no longer than it may be.
 pub(super) fn check_list(name: &str, list: &[Merge<'_>]) -> Result<(), TokenizerError> {
     within(name, "the number of merges", list.len(), MAX_MERGES)?;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::json::{self, byte_piece, split_merge};
-use super::merges::{Merging, check_list};
+use super::merges::{self, Merging, check_list};
 use super::pieces::{Kind, Pieces};
 use super::{ALWAYS_SPECIAL, MAX_MERGES, MAX_VOCABULARY, Parts, SPACE_PIECE, SpecialIds, invalid, within};
 use crate::TokenizerError;
@@ -115,8 +115,7 @@ impl Vocabulary {
     /// # Errors
     /// As [`crate::Tokenizer::from_vocabulary`].
     pub fn derived_merges(&self) -> Result<Vec<String>, TokenizerError> {
-        let merges = derive_merges(self, &read_pieces(self)?)?;
-        Ok(merges.into_iter().map(|(left, right)| format!("{left} {right}")).collect())
+        merges::of_scores(&self.name, self.scores.as_deref().unwrap_or_default(), &read_pieces(self)?)
     }
 }
 
