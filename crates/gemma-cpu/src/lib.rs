@@ -6,6 +6,7 @@
 mod device;
 pub mod measure;
 pub mod pool;
+mod prefetch;
 pub mod reference;
 pub mod simd;
 

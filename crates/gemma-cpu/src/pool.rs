@@ -5,6 +5,7 @@
 //! A pool never runs more threads than it was made with, even when regions are nested; [`PoolOptions`] says where
 //! they run and how long they spin.
 
+mod foresight;
 mod gate;
 #[cfg(test)]
 mod model;
@@ -27,6 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use foresight::{Asker, Foresight};
 use gate::Gate;
 pub use placement::PIN_VARIABLE;
 pub use topology::default_threads;
@@ -117,6 +119,7 @@ type Job<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
 struct Shared {
     gate: Gate,
+    foresight: Foresight,
     threads: usize,
     closing: AtomicBool,
     /// The current region's function. Written by the caller while no round is open, read by workers inside a round.
@@ -161,6 +164,7 @@ impl Pool {
         }
         let shared = Arc::new(Shared {
             gate: Gate::new(patience.spins()),
+            foresight: Foresight::default(),
             threads,
             closing: AtomicBool::new(false),
             job: UnsafeCell::new(None),
@@ -210,7 +214,8 @@ impl Pool {
         INSIDE.set(true);
         let own = panic::catch_unwind(AssertUnwindSafe(|| job(0, self.threads())));
         INSIDE.set(false);
-        self.shared.gate.wait_until_finished();
+        let mut asker = Asker::new(0);
+        self.shared.gate.wait_until_finished(|| asker.ask(&self.shared.foresight));
         let theirs = lock(&self.shared.panic).take();
         if let Some(payload) = own.err().or(theirs) {
             panic::resume_unwind(payload);
@@ -225,8 +230,18 @@ impl Pool {
     /// # Panics
     /// When `align` is 0, or with a panic of `job`.
     pub fn for_ranges(&self, total: usize, align: usize, job: impl Fn(Range<usize>) + Sync) {
-        let size = total.div_ceil(self.threads() * RANGES_PER_THREAD).next_multiple_of(align);
-        self.for_ranges_of(total, size, job);
+        self.for_ranges_of(total, self.range_size(total, align), job);
+    }
+
+    /// The size of the ranges of [`Pool::for_ranges`].
+    fn range_size(&self, total: usize, align: usize) -> usize {
+        total.div_ceil(self.threads() * RANGES_PER_THREAD).next_multiple_of(align)
+    }
+
+    /// Says that a coming region calls [`Pool::for_ranges`] with `total` and `align`, and reads `stride` bytes of
+    /// `memory` for each index. Threads that wait ask for the beginning of it; results do not depend on it.
+    pub fn foresee(&self, memory: &[u8], stride: usize, total: usize, align: usize) {
+        self.shared.foresight.set(memory, stride.saturating_mul(self.range_size(total, align)));
     }
 
     /// [`Pool::for_ranges`] with ranges of `size` indices, but for the last; one thread gets all of them as one range.
@@ -358,9 +373,9 @@ impl Shared {
     /// A worker's life.
     fn work(&self, index: usize) {
         INSIDE.set(true);
-        let mut round = 0;
+        let (mut round, mut asker) = (0, Asker::new(index));
         loop {
-            round = self.gate.wait_for_round(round);
+            round = self.gate.wait_for_round(round, || asker.ask(&self.foresight));
             if self.closing.load(Ordering::Relaxed) {
                 return;
             }

@@ -58,6 +58,12 @@ impl Run<'_> {
             (*hidden, rows * inner),
             (*output, rows * width),
         ]);
+        let foresee = self.foresee;
+        if cutoff.is_some() && self.sparse.is_some() {
+            foresee.next();
+        } else {
+            foresee.product(&[down_id]);
+        }
         if let (Some(z), Some(sparse)) = (cutoff, self.sparse.as_mut()) {
             simd::linear_many(self.kernels, self.pool, &mut [Output::new(gate, g)], x, rows);
             let layer = Layer { up, down, down_index: down_id.index() };
@@ -80,6 +86,7 @@ impl Run<'_> {
             let start = index * piece;
             simd::gelu_multiply(isa, gate, &h[start..start + gate.len()]);
         });
+        foresee.next();
         simd::linear(self.kernels, self.pool, down, g, rows, out);
     }
 }

@@ -12,6 +12,7 @@ mod norm;
 mod rotary;
 mod sparse;
 mod streams;
+mod upcoming;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use crate::simd::{self, Activations, Isa, Kernels};
 use memory::Memory;
 use rotary::RotaryTables;
 use sparse::{Copies, Counters, Sparse};
+use upcoming::{Foresee, Upcoming};
 
 /// Name in errors and of `--device`.
 const NAME: &str = "cpu";
@@ -157,9 +159,11 @@ impl Device for CpuDevice {
         // Tables are matrices too, one of them the head's.
         let columns = plan.weights().iter().map(|named| named.weight.columns()).max().unwrap_or(0);
         simd::reserve_scratch(self.kernels, &self.pool, &heads, plan.max_tokens(), columns);
+        let sparse = Sparse::of(&plan, &self.copies, &self.pool, &self.budget, &self.counters);
         Ok(Box::new(CpuExecutable {
             memory: Memory::of(&plan),
-            sparse: Sparse::of(&plan, &self.copies, &self.pool, &self.budget, &self.counters),
+            upcoming: Upcoming::of(&plan, sparse.is_some()),
+            sparse,
             vectors: decode_vectors(&plan, &kept),
             rotary: RotaryTables::of(&plan),
             scratch: vec![0.0; scratch],
@@ -199,6 +203,7 @@ struct CpuExecutable {
     rotary: RotaryTables,
     /// For layers with a cutoff, in plans of a few tokens.
     sparse: Option<Sparse>,
+    upcoming: Upcoming,
     scratch: Vec<f32>,
     /// Tokens of the last run.
     tokens: usize,
@@ -216,6 +221,7 @@ struct Run<'a> {
     vectors: &'a [Vec<f32>],
     rotary: &'a RotaryTables,
     sparse: Option<&'a mut Sparse>,
+    foresee: Foresee<'a>,
     scratch: &'a mut [f32],
     cache: &'a mut HostCache,
     tokens: &'a [u32],
@@ -290,6 +296,12 @@ impl Executable for CpuExecutable {
                 vectors: &self.vectors,
                 rotary: &self.rotary,
                 sparse: self.sparse.as_mut(),
+                foresee: Foresee {
+                    plan: &self.plan,
+                    pool: &self.pool,
+                    tokens: count,
+                    upcoming: self.upcoming.after(index),
+                },
                 scratch: &mut self.scratch,
                 cache,
                 tokens: call.tokens,
@@ -316,6 +328,10 @@ impl Executable for CpuExecutable {
 
 impl<'a> Run<'a> {
     fn step(&mut self, step: &Step) {
+        // The others have further products of their own.
+        if !matches!(step.op, Op::FeedForward { .. } | Op::PerLayerInput { .. }) {
+            self.foresee.next();
+        }
         match &step.op {
             Op::Embed { .. } => self.embed(&step.op),
             Op::PerLayerEmbed { .. } => self.per_layer_embed(&step.op),

@@ -125,7 +125,8 @@ impl<'a> Run<'a> {
         let (width, inner) = (self.plan.buffer(*scaled).width, self.plan.buffer(*gated).width);
         let (all, ple) = (self.plan.buffer(*streams).width, self.plan.buffer(*per_layer).width);
         let (norm, scale) = (self.vector(*norm), scale.map(|id| self.vector(id)));
-        let (gate, projection) = (self.plan.weight(*gate), self.plan.weight(*projection));
+        let (gate, projection_id) = (self.plan.weight(*gate), *projection);
+        let projection = self.plan.weight(projection_id);
         let [streams, per_layer, scaled, gated] = self.memory.get([
             (*streams, rows * all),
             (*per_layer, rows * ple),
@@ -138,11 +139,14 @@ impl<'a> Run<'a> {
                 u.iter_mut().zip(scale).for_each(|(u, scale)| *u *= scale);
             }
         }
+        let foresee = self.foresee;
+        foresee.product(&[projection_id]);
         simd::linear(self.kernels, self.pool, gate, scaled, rows, gated);
         let per_layer = &*per_layer;
         self.pool.for_chunks_mut(gated, inner, |row, gated| {
             simd::gelu_multiply(isa, gated, &per_layer[row * ple + block * inner..][..inner]);
         });
+        foresee.next();
         simd::linear(self.kernels, self.pool, projection, gated, rows, scaled);
         self.pool.for_chunks_pair_mut(streams, all, scaled, width, |_, streams, e| {
             simd::rms_norm_in_place(isa, e, Some(norm), eps);

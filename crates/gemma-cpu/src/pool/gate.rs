@@ -62,13 +62,17 @@ impl Gate {
     }
 
     /// Waits for a round other than `seen` and returns its number.
-    pub(super) fn wait_for_round(&self, seen: usize) -> usize {
+    ///
+    /// While it spins it calls `idle`, and pauses where that says that there was nothing to do.
+    pub(super) fn wait_for_round(&self, seen: usize, mut idle: impl FnMut() -> bool) -> usize {
         for _ in 0..self.spins {
             let round = self.round.load(Ordering::Acquire);
             if round != seen {
                 return round;
             }
-            spin_loop();
+            if !idle() {
+                spin_loop();
+            }
         }
         let mut guard = self.lock();
         self.sleepers.fetch_add(1, Ordering::Relaxed);
@@ -97,13 +101,15 @@ impl Gate {
         }
     }
 
-    /// Waits until every worker is through the current round.
-    pub(super) fn wait_until_finished(&self) {
+    /// Waits until every worker is through the current round, with `idle` as in [`Gate::wait_for_round`].
+    pub(super) fn wait_until_finished(&self, mut idle: impl FnMut() -> bool) {
         for _ in 0..self.spins {
             if self.pending.load(Ordering::Acquire) == 0 {
                 return;
             }
-            spin_loop();
+            if !idle() {
+                spin_loop();
+            }
         }
         let mut guard = self.lock();
         self.caller_sleeps.store(true, Ordering::Relaxed);

@@ -51,7 +51,7 @@ fn check(workers: usize, rounds: usize, spins: usize, switches: usize) {
             // SAFETY: no round is open, so no worker reads the cell; loom checks this.
             shared.job.with_mut(|job| unsafe { *job = round });
             shared.gate.open(workers);
-            shared.gate.wait_until_finished();
+            shared.gate.wait_until_finished(|| false);
             for result in &shared.results {
                 // SAFETY: the round is finished, so its worker no longer writes the cell; loom checks this.
                 result.with(|result| assert_eq!(unsafe { *result }, 10 * round));
@@ -66,7 +66,7 @@ fn check(workers: usize, rounds: usize, spins: usize, switches: usize) {
 fn work(shared: &Shared, index: usize, rounds: usize) {
     let mut seen = 0;
     for round in 1..=rounds {
-        seen = shared.gate.wait_for_round(seen);
+        seen = shared.gate.wait_for_round(seen, || false);
         assert_eq!(seen, round, "no round is missed and none is seen twice");
         // SAFETY: this worker is inside of a round, when the caller does not write the cell; loom checks this.
         let job = shared.job.with(|job| unsafe { *job });

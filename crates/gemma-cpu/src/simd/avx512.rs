@@ -215,8 +215,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
-        // SAFETY: part of every x86-64 processor; a prefetch never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        crate::prefetch::prefetch(address);
     }
 }
 

@@ -126,6 +126,19 @@ pub fn linear_rows(
     run(kernels.into(), pool, &[part], input, weight.columns(), rows.len() * weight.columns());
 }
 
+/// Says which weights the next call of [`linear_many`] multiplies, so that threads that wait can ask memory for them.
+pub fn foresee<'a>(pool: &Pool, weights: impl IntoIterator<Item = &'a Weight>) {
+    let mut weights = weights.into_iter();
+    let Some(first) = weights.next() else { return };
+    let total = whole_panels(first.rows()) + weights.map(|weight| whole_panels(weight.rows())).sum::<usize>();
+    pool.foresee(first.span(), first.row_stride(), total, quantised::PANEL_ROWS);
+}
+
+/// Rows that a weight counts for in a region: each starts on a whole panel of either kind.
+fn whole_panels(rows: usize) -> usize {
+    rows.next_multiple_of(quantised::PANEL_ROWS)
+}
+
 /// One weight of a region.
 struct Part<'a> {
     matrix: Matrix<'a>,
@@ -202,15 +215,14 @@ fn with_chunks(input: &[f32], columns: usize, then: impl FnOnce(Inputs<'_>)) {
 
 /// Calls `job` with every part and ranges of its rows, on all threads where that pays.
 fn run_region(pool: &Pool, parts: &[Part<'_>], work: usize, job: impl Fn(&Part<'_>, Range<usize>) + Sync) {
-    // Rows of all parts in one count; each part starts on a whole panel of either kind.
-    let whole = |rows: usize| rows.next_multiple_of(quantised::PANEL_ROWS);
-    let total: usize = parts.iter().map(|part| whole(part.rows)).sum();
+    // Rows of all parts in one count.
+    let total: usize = parts.iter().map(|part| whole_panels(part.rows)).sum();
     let region = |range: Range<usize>| {
         let mut start = 0;
         for part in parts {
             let first = range.start.saturating_sub(start).min(part.rows);
             let last = range.end.saturating_sub(start).min(part.rows);
-            start += whole(part.rows);
+            start += whole_panels(part.rows);
             if first < last {
                 job(part, first..last);
             }
@@ -324,7 +336,7 @@ impl<F: Format> Direct<'_, F> {
             *chunks = F::chunks(product.matrix.row(row + r.min(count - 1))).0;
         }
         // The hardware sees four short streams that end with the tile; the next tile is for us to ask for.
-        let in_order = product.matrix.is_whole();
+        let in_order = product.matrix.chosen().is_none();
         let ahead = if token == 0 && in_order { ROWS * product.matrix.stride } else { 0 };
         if !in_order && token == 0 {
             for row in (row + ROWS..product.rows.end).take(ROWS) {

@@ -40,7 +40,7 @@ pub use avx2::Avx2;
 pub use avx512::Avx512;
 pub use kernels::{ACTIVATIONS_VARIABLE, Activations, ActivationsError, Kernels};
 pub(crate) use lanes::Simd;
-pub use linear::{Output, linear, linear_many, linear_rows};
+pub use linear::{Output, foresee, linear, linear_many, linear_rows};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use portable::Portable;

@@ -207,14 +207,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
-        // SAFETY: part of every AArch64 processor; a prefetch never faults, whatever the address.
-        unsafe {
-            std::arch::asm!(
-                "prfm pldl1keep, [{address}]",
-                address = in(reg) address,
-                options(nostack, preserves_flags, readonly)
-            );
-        }
+        crate::prefetch::prefetch(address);
     }
 }
 

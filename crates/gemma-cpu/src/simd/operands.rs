@@ -32,17 +32,26 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Whether it has all rows of the weight, one after the other.
+    /// The number of chosen rows, or none where it has all rows of the weight, one after the other.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that ask for rows ahead"))]
     #[inline(always)]
-    pub(super) fn is_whole(&self) -> bool {
-        self.choice.is_none()
+    pub(super) fn chosen(&self) -> Option<usize> {
+        self.choice.map(<[u32]>::len)
     }
 
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> &'a [u8] {
         let row = self.choice.map_or(row, |choice| choice[row] as usize);
         &self.bytes[row * self.stride..][..self.row_bytes]
+    }
+
+    /// The bytes of a row from `start` on, and what follows the row: for kernels that read whole groups of blocks and
+    /// use only a row's own.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for vectors wider than a row's end"))]
+    #[inline(always)]
+    pub(super) fn beyond(&self, row: usize, start: usize) -> &'a [u8] {
+        let row = self.choice.map_or(row, |choice| choice[row] as usize);
+        &self.bytes[row * self.stride + start..]
     }
 }
 

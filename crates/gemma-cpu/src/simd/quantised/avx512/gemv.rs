@@ -84,13 +84,22 @@ impl Tile<'_> {
         }
         let rest = self.inputs.blocks % CHAINS;
         if rest > 0 {
-            for (padded, row) in padded.iter_mut().zip(rows) {
-                let row = &row[groups * F::GROUP_BYTES..];
-                padded[..row.len()].copy_from_slice(row);
+            let start = groups * F::GROUP_BYTES;
+            for ((r, row), padded) in rows.iter_mut().enumerate().zip(padded) {
+                let at = self.row + r.min(self.count - 1);
+                let (own, beyond) = (&row[start..], self.matrix.beyond(at, start));
+                // What a following row has in place of the missing blocks is computed and left out; the last rows
+                // of a weight have nothing behind them.
+                *row = if beyond.len() >= F::GROUP_BYTES {
+                    beyond
+                } else {
+                    padded[..own.len()].copy_from_slice(own);
+                    padded
+                };
             }
-            let mut raw = [F::load(simd, &padded[0], 0); ROWS];
+            let mut raw = [F::load(simd, rows[0], 0); ROWS];
             for r in 0..ROWS {
-                raw[r] = F::load(simd, &padded[r], 0);
+                raw[r] = F::load(simd, rows[r], 0);
             }
             step::<F, T>(simd, raw, &inputs, groups, (1 << (rest * 4)) - 1, &mut sums);
         }
