@@ -124,7 +124,9 @@ fn halves<const N: usize>(_: Avx2, rows: [&[u8; N]; 4], first: usize, stride: us
 
 /// Four f16 values, in both lanes.
 #[inline(always)]
-pub(super) fn values(_: Avx2, four: [u16; 4]) -> __m256 {
-    let [a, b, c, d] = four.map(u16::cast_signed);
-    avx2!(_mm256_cvtph_ps(_mm_setr_epi16(a, b, c, d, a, b, c, d)))
+pub(super) fn values(_: Avx2, four: u64) -> __m256 {
+    avx2! {
+        let values = _mm_cvtph_ps(_mm_cvtsi64_si128(four.cast_signed()));
+        _mm256_set_m128(values, values)
+    }
 }

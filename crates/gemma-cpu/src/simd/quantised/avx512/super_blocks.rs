@@ -7,7 +7,6 @@ use super::Avx512Vnni;
 use super::formats::Format;
 use super::vectors::vnni;
 use crate::simd::lanes::part;
-use crate::simd::quantised::CHAINS;
 use crate::simd::quantised::driver::stored::{Q6K, Stored, SuperBlock};
 
 /// f16 factors of 4 rows in each lane.
@@ -19,8 +18,7 @@ fn factors(_: Avx512Vnni, [a, b, c, d]: [u16; 4]) -> __m512 {
 
 /// `factors[r]` times byte `b` of `steps[r]`, as value `r` of lane `b`.
 #[inline(always)]
-fn products(simd: Avx512Vnni, by_row: [u16; 4], steps: [[u8; CHAINS]; 4]) -> __m512 {
-    let [a, b, c, d] = steps.map(u32::from_le_bytes);
+fn products(simd: Avx512Vnni, by_row: [u16; 4], [a, b, c, d]: [u32; 4]) -> __m512 {
     let (low, high) = (u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32);
     vnni! {
         let rows = _mm_set_epi64x(high.cast_signed(), low.cast_signed());
@@ -52,7 +50,7 @@ pub(super) struct RawSuperBlock {
     /// f16: the scale of scales, and of minima.
     factors: [u16; 2],
     /// Scales and minima of 4 blocks, before they meet the scale of all.
-    steps: [[u8; CHAINS]; 2],
+    steps: [u32; 2],
     nibbles: __m512i,
     /// Fifth bits of the first 16 values of 8 blocks, and of the last 16, if there are any.
     high: [__m128i; 2],
@@ -105,13 +103,15 @@ impl<const BYTES: usize> Format for SuperBlock<BYTES> {
     }
 
     #[inline(always)]
-    fn scales(simd: Avx512Vnni, rows: [Self::Raw; 4]) -> __m512 {
-        products(simd, rows.map(|row| row.factors[0]), rows.map(|row| row.steps[0]))
+    fn scales(simd: Avx512Vnni, [a, b, c, d]: [Self::Raw; 4]) -> __m512 {
+        let factors = [a.factors[0], b.factors[0], c.factors[0], d.factors[0]];
+        products(simd, factors, [a.steps[0], b.steps[0], c.steps[0], d.steps[0]])
     }
 
     #[inline(always)]
-    fn more(simd: Avx512Vnni, rows: [Self::Raw; 4]) -> __m512 {
-        let minima = products(simd, rows.map(|row| row.factors[1]), rows.map(|row| row.steps[1]));
+    fn more(simd: Avx512Vnni, [a, b, c, d]: [Self::Raw; 4]) -> __m512 {
+        let factors = [a.factors[1], b.factors[1], c.factors[1], d.factors[1]];
+        let minima = products(simd, factors, [a.steps[1], b.steps[1], c.steps[1], d.steps[1]]);
         vnni!(_mm512_sub_ps(_mm512_setzero_ps(), minima))
     }
 }

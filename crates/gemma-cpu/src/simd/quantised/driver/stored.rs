@@ -3,7 +3,6 @@
 //! A group is 4 blocks of 32 values. Kernels unpack groups; nothing here does.
 
 use crate::simd::lanes::part;
-use crate::simd::quantised::CHAINS;
 
 /// A stored block format.
 pub(in crate::simd::quantised) trait Stored: Copy + 'static {
@@ -178,16 +177,22 @@ impl<'a, const N: usize> Half<'a, N> {
         u32::from_le_bytes(*part(self.block, byte))
     }
 
-    /// Scales and minima of the 4 blocks of 32 values of a [`SuperBlock`], 6 bits a byte.
+    /// Scales and minima of the 4 blocks of 32 values of a [`SuperBlock`], 6 bits a byte, the first block in the lowest.
     #[inline(always)]
-    pub(in crate::simd::quantised) fn steps(self) -> [[u8; CHAINS]; 2] {
+    pub(in crate::simd::quantised) fn steps(self) -> [u32; 2] {
         let (a, b, c) = (self.word(4), self.word(8), self.word(12));
-        let steps = if self.half == 0 {
+        if self.half == 0 {
             [a & 0x3f3f_3f3f, b & 0x3f3f_3f3f]
         } else {
             [c & 0x0f0f_0f0f | a >> 2 & 0x3030_3030, c >> 4 & 0x0f0f_0f0f | b >> 2 & 0x3030_3030]
-        };
-        [steps[0].to_le_bytes(), steps[1].to_le_bytes()]
+        }
+    }
+
+    /// [`Half::factor`] of four rows, the first in the lowest bits. No closure: it might not be compiled into its caller.
+    #[inline(always)]
+    pub(in crate::simd::quantised) fn factors([a, b, c, d]: [Self; 4], byte: usize) -> u64 {
+        let four = [a.factor(byte), b.factor(byte), c.factor(byte), d.factor(byte)];
+        u64::from(four[0]) | u64::from(four[1]) << 16 | u64::from(four[2]) << 32 | u64::from(four[3]) << 48
     }
 }
 

@@ -3,7 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "intrinsics by the dozen")]
 use std::arch::aarch64::*;
 
-use super::formats::{Unpack, less, signed, widen};
+use super::formats::{Unpack, less, signed};
 use super::vectors::{Quants, neon};
 use crate::simd::Neon;
 use crate::simd::lanes::part;
@@ -27,14 +27,16 @@ impl<const BYTES: usize> Unpack for SuperBlock<BYTES> {
 
     #[inline(always)]
     fn scales(simd: Neon, rows: [Self::Group<'_>; 4]) -> [float32x4_t; CHAINS] {
-        let steps = rows.map(|row| row.steps()[0].map(f32::from));
-        products(simd, rows.map(|row| row.factor(0)), steps)
+        let [a, b, c, d] = rows;
+        let steps = [a.steps()[0], b.steps()[0], c.steps()[0], d.steps()[0]];
+        products(simd, Half::factors(rows, 0), by_block(simd, steps))
     }
 
     #[inline(always)]
     fn more(simd: Neon, rows: [Self::Group<'_>; 4]) -> [float32x4_t; CHAINS] {
-        let steps = rows.map(|row| row.steps()[1].map(f32::from));
-        let minima = products(simd, rows.map(|row| row.factor(2)), steps);
+        let [a, b, c, d] = rows;
+        let steps = [a.steps()[1], b.steps()[1], c.steps()[1], d.steps()[1]];
+        let minima = products(simd, Half::factors(rows, 2), by_block(simd, steps));
         neon!([vnegq_f32(minima[0]), vnegq_f32(minima[1]), vnegq_f32(minima[2]), vnegq_f32(minima[3])])
     }
 }
@@ -75,27 +77,41 @@ fn bits(_: Neon, bytes: &[u8; 32], first: usize, mask: u8) -> [uint8x16_t; 2] {
     }
 }
 
-/// `factors[r]` (f16) times `steps[r][b]`, as value `r` of vector `b`.
+/// Byte `b` of row `r` as byte `4b + r`.
 #[inline(always)]
-fn products(simd: Neon, factors: [u16; 4], steps: [[f32; CHAINS]; 4]) -> [float32x4_t; CHAINS] {
-    let factors = widen(simd, factors);
-    let mut out = [factors; CHAINS];
-    for block in 0..CHAINS {
-        let steps = [steps[0][block], steps[1][block], steps[2][block], steps[3][block]];
-        out[block] = neon!(vmulq_f32(factors, vld1q_f32(steps.as_ptr())));
+fn by_block(_: Neon, rows: [u32; 4]) -> int8x16_t {
+    const INDEX: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+    neon! {
+        let rows = vreinterpretq_s8_u32(vld1q_u32(rows.as_ptr()));
+        vqtbl1q_s8(rows, vld1q_u8(INDEX.as_ptr()))
     }
-    out
+}
+
+/// Factor `r` (f16) times byte `4b + r`, as value `r` of vector `b`.
+#[inline(always)]
+fn products(_: Neon, factors: u64, steps: int8x16_t) -> [float32x4_t; CHAINS] {
+    neon! {
+        let factors = vcvt_f32_f16(vreinterpret_f16_u64(vcreate_u64(factors)));
+        let (low, high) = (vmovl_s8(vget_low_s8(steps)), vmovl_high_s8(steps));
+        [
+            vmulq_f32(factors, vcvtq_f32_s32(vmovl_s16(vget_low_s16(low)))),
+            vmulq_f32(factors, vcvtq_f32_s32(vmovl_high_s16(low))),
+            vmulq_f32(factors, vcvtq_f32_s32(vmovl_s16(vget_low_s16(high)))),
+            vmulq_f32(factors, vcvtq_f32_s32(vmovl_high_s16(high))),
+        ]
+    }
 }
 
 /// The scale of the first (`PART` 0) or last 16 values of each block.
 #[inline(always)]
-fn signed_products<const PART: usize>(simd: Neon, rows: [Half<'_, 210>; 4]) -> [float32x4_t; CHAINS] {
-    let mut steps = [[0.0; CHAINS]; 4];
-    for r in 0..4 {
-        let bytes = rows[r].signed_steps().to_le_bytes();
-        for block in 0..CHAINS {
-            steps[r][block] = f32::from(bytes[2 * block + PART].cast_signed());
-        }
-    }
-    products(simd, rows.map(|row| row.factor(208)), steps)
+fn signed_products<const PART: u8>(simd: Neon, rows: [Half<'_, 210>; 4]) -> [float32x4_t; CHAINS] {
+    const INDEX: [u8; 16] = [0, 8, 16, 24, 2, 10, 18, 26, 4, 12, 20, 28, 6, 14, 22, 30];
+    let [a, b, c, d] = rows;
+    let (ab, cd) = ([a.signed_steps(), b.signed_steps()], [c.signed_steps(), d.signed_steps()]);
+    let steps = neon! {
+        let index = vaddq_u8(vld1q_u8(INDEX.as_ptr()), vdupq_n_u8(PART));
+        let rows = [vld1q_u64(ab.as_ptr()), vld1q_u64(cd.as_ptr())];
+        vqtbl2q_s8(int8x16x2_t(vreinterpretq_s8_u64(rows[0]), vreinterpretq_s8_u64(rows[1])), index)
+    };
+    products(simd, Half::factors(rows, 208), steps)
 }
