@@ -51,36 +51,3 @@ impl<F: Unpack, G: Integer> Kernels<F> for G {
 
 entry!(Avx2, "avx2,fma,f16c");
 entry!(AvxVnni, "avx2,fma,f16c,avxvnni");
-
-#[cfg(test)]
-mod tests {
-    use gemma_hal::block::quantise_row;
-    use gemma_hal::{DType, Storage, Weight};
-
-    use super::*;
-    use crate::pool::Pool;
-    use crate::simd::{Activations, linear};
-
-    #[test]
-    fn both_generations_give_the_same_bits() {
-        let (Some(avx2), Some(vnni)) = (Avx2::detect(), AvxVnni::detect()) else { return };
-        let pool = Pool::new(1).unwrap();
-        let values =
-            |count: usize| -> Vec<f32> { (0..count).map(|i| (i as f32 * 0.7).sin() * 3.0).collect() };
-        let (rows, columns) = (21, 1280);
-        for dtype in DType::ALL.into_iter().filter(|dtype| dtype.block_len() > 1) {
-            let bytes: Vec<u8> =
-                values(rows * columns).chunks(columns).flat_map(|row| quantise_row(dtype, row)).collect();
-            let weight = Weight::new(Storage::new("test", bytes), 0, rows, columns, dtype).unwrap();
-            for n in [1, 2, 7, 12] {
-                let product = |isa| {
-                    let mut out = vec![0.0; n * rows];
-                    let kernels = crate::simd::Kernels { isa, activations: Activations::Int8 };
-                    linear(kernels, &pool, &weight, &values(n * columns), n, &mut out);
-                    out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
-                };
-                assert_eq!(product(avx2.into()), product(vnni.into()), "{dtype}, {n} inputs");
-            }
-        }
-    }
-}

@@ -119,3 +119,43 @@ macro_rules! entry {
     };
 }
 pub(super) use entry;
+
+#[cfg(test)]
+mod tests {
+    use gemma_hal::block::{BLOCK, quantise_row};
+    use gemma_hal::{Storage, Weight};
+
+    use super::*;
+    use crate::pool::Pool;
+    use crate::simd::{Activations, Isa, Kernels, linear};
+
+    #[test]
+    fn every_instruction_set_with_vectors_gives_the_same_bits() {
+        let pool = Pool::new(1).unwrap();
+        let values =
+            |count: usize| -> Vec<f32> { (0..count).map(|i| (i as f32 * 0.7).sin() * 3.0).collect() };
+        let with_vectors: Vec<Isa> =
+            Isa::available().into_iter().filter(|isa| !matches!(isa, Isa::Portable(_))).collect();
+        // More rows than the widest pair of panels has, and blocks that do not end on a group.
+        let rows = 53;
+        for dtype in DType::ALL.into_iter().filter(|dtype| dtype.block_len() > 1) {
+            let columns = if dtype.block_len() == BLOCK { 1056 } else { 1280 };
+            let bytes: Vec<u8> =
+                values(rows * columns).chunks(columns).flat_map(|row| quantise_row(dtype, row)).collect();
+            let weight = Weight::new(Storage::new("test", bytes), 0, rows, columns, dtype).unwrap();
+            for n in [1, 2, 7, 12] {
+                let product = |isa: &Isa| {
+                    let mut out = vec![0.0; n * rows];
+                    let kernels = Kernels { isa: *isa, activations: Activations::Int8 };
+                    linear(kernels, &pool, &weight, &values(n * columns), n, &mut out);
+                    out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+                };
+                let Some((first, more)) = with_vectors.split_first() else { return };
+                let expected = product(first);
+                for isa in more {
+                    assert_eq!(product(isa), expected, "{} {dtype}, {n} inputs", isa.name());
+                }
+            }
+        }
+    }
+}
