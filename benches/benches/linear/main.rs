@@ -5,6 +5,7 @@
 //! kernel; another one needs a module and its functions among the targets below.
 
 mod every_type;
+mod int8;
 
 use std::time::Duration;
 
@@ -47,6 +48,6 @@ fn pools() -> Vec<Pool> {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    targets = every_type::decode, every_type::prefill
+    targets = every_type::decode, every_type::prefill, int8::one_input, int8::many_inputs
 }
 criterion_main!(benches);

@@ -74,10 +74,13 @@ pub(in crate::simd) struct Inputs<'a> {
 pub(super) struct Rounded<'a> {
     pub(super) quants: &'a [[i8; BLOCK]],
     pub(super) scales: &'a [f32],
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for products with unsigned weights"))]
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        allow(dead_code, reason = "for formats with minima")
+    )]
     pub(super) sums: &'a [i32],
     #[cfg_attr(
-        not(target_arch = "x86_64"),
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
         allow(dead_code, reason = "for formats with two scales in a block")
     )]
     pub(super) firsts: &'a [i32],

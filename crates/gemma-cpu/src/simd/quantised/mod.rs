@@ -12,6 +12,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod columns;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod driver;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -54,7 +56,7 @@ pub(super) fn supports(isa: Isa, dtype: DType) -> bool {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2(_) | Isa::AvxVnni(_) | Isa::Avx512(_) | Isa::Avx512Vnni(_) => dtype.block_len() > 1,
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
+        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => dtype.block_len() > 1,
         Isa::Portable(_) => matches!(dtype, DType::Q4_0 | DType::Q8_0),
     }
 }
@@ -62,14 +64,9 @@ pub(super) fn supports(isa: Isa, dtype: DType) -> bool {
 /// Makes the scratch memory of the current thread for products of up to `n` inputs of up to `columns` values.
 pub(super) fn reserve_scratch(isa: Isa, n: usize, columns: usize) {
     activation::reserve(n, columns);
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni(_) => avx512::reserve_scratch(n, columns),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(_) | Isa::AvxVnni(_) | Isa::Avx512(_) => avx2::reserve_scratch(n, columns),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon(_) | Isa::NeonDot(_) | Isa::NeonI8mm(_) => neon::reserve_scratch(n, columns),
-        Isa::Portable(_) => {}
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    if !matches!(isa, Isa::Portable(_)) {
+        driver::reserve(PANEL_ROWS, n, columns);
     }
 }
 
@@ -97,19 +94,19 @@ pub(super) fn run_rows(
 ) {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2(token) => avx2::run_rows(token, matrix, rows, inputs, target),
+        Isa::Avx2(token) => driver::run(token, matrix, rows, inputs, target),
         #[cfg(target_arch = "x86_64")]
-        Isa::AvxVnni(token) => avx2::run_rows(token, matrix, rows, inputs, target),
+        Isa::AvxVnni(token) => driver::run(token, matrix, rows, inputs, target),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512(token) => avx2::run_rows(token.avx2(), matrix, rows, inputs, target),
+        Isa::Avx512(token) => driver::run(token, matrix, rows, inputs, target),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni(token) => avx512::run_rows(token, matrix, rows, inputs, target),
+        Isa::Avx512Vnni(token) => driver::run(token, matrix, rows, inputs, target),
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon(token) => neon::run_rows(token, matrix, rows, inputs, target),
+        Isa::Neon(token) => driver::run(token, matrix, rows, inputs, target),
         #[cfg(target_arch = "aarch64")]
-        Isa::NeonDot(token) => neon::run_rows(token, matrix, rows, inputs, target),
+        Isa::NeonDot(token) => driver::run(token, matrix, rows, inputs, target),
         #[cfg(target_arch = "aarch64")]
-        Isa::NeonI8mm(token) => neon::run_rows(token, matrix, rows, inputs, target),
+        Isa::NeonI8mm(token) => driver::run(token, matrix, rows, inputs, target),
         Isa::Portable(_) => portable::run_rows(matrix, rows, inputs, target),
     }
 }

@@ -1,72 +1,55 @@
-//! [`Format`] of the blocks of 256 values: a group is half a block.
+//! [`Unpack`] for the blocks of 256 values: a group is half a block.
 
 #[allow(clippy::wildcard_imports, reason = "intrinsics by the dozen")]
 use std::arch::x86_64::*;
 
-use super::formats::{Format, More, values};
+use super::formats::{Unpack, values};
 use super::vectors::avx2;
 use crate::simd::Avx2;
 use crate::simd::lanes::part;
-use crate::simd::quantised::CHAINS;
+use crate::simd::quantised::driver::stored::{Half, Q6K, SuperBlock};
 
-/// Half `half` of a block of `N` bytes.
-#[derive(Clone, Copy)]
-pub(super) struct Half<'a, const N: usize> {
-    block: &'a [u8; N],
-    half: usize,
-}
-
-impl<'a, const N: usize> Half<'a, N> {
+impl<const BYTES: usize> Unpack for SuperBlock<BYTES> {
     #[inline(always)]
-    fn of(row: &'a [u8], index: usize) -> Self {
-        Self { block: part(row, index / 2 * N), half: index % 2 }
-    }
-
-    /// f16 at `byte`.
-    #[inline(always)]
-    fn factor(self, byte: usize) -> i16 {
-        i16::from_le_bytes(*part(self.block, byte))
-    }
-
-    #[inline(always)]
-    fn word(self, byte: usize) -> u32 {
-        u32::from_le_bytes(*part(self.block, byte))
-    }
-
-    /// Scales (and minima) of the 4 groups of 32 values, 6 bits a byte, from the bytes 4 to 15 of a `BlockQ4K` or
-    /// `BlockQ5K`.
-    #[inline(always)]
-    fn steps(self) -> [u32; 2] {
-        let (a, b, c) = (self.word(4), self.word(8), self.word(12));
-        if self.half == 0 {
-            [a & 0x3f3f_3f3f, b & 0x3f3f_3f3f]
-        } else {
-            [c & 0x0f0f_0f0f | a >> 2 & 0x3030_3030, c >> 4 & 0x0f0f_0f0f | b >> 2 & 0x3030_3030]
+    fn quants(simd: Avx2, group: Self::Group<'_>, pair: usize) -> [__m256i; 2] {
+        let mut quants = pair_of_nibbles(simd, group.block, Self::NIBBLES + 64 * group.half + 32 * pair);
+        if let Some(fifth) = Self::FIFTH {
+            for (half, quants) in quants.iter_mut().enumerate() {
+                let high = twice(simd, group.block, fifth + 16 * half);
+                // Bit `4 · half + 2 · pair + b` of a byte is the fifth of its value in lane `b`: it goes to bit 4.
+                let left = 4 - 2 * pair as i32;
+                avx2! {
+                    let bits = _mm256_setr_epi32(left, left, left, left, left - 1, left - 1, left - 1, left - 1);
+                    let high = _mm256_srl_epi16(high, _mm_cvtsi32_si128(4 * group.half as i32));
+                    let high = _mm256_and_si256(_mm256_sllv_epi32(high, bits), _mm256_set1_epi8(16));
+                    *quants = _mm256_or_si256(*quants, high);
+                }
+            }
         }
+        quants
+    }
+
+    #[inline(always)]
+    fn scales(simd: Avx2, rows: [Self::Group<'_>; 4]) -> [__m256; 2] {
+        let [a, b, c, d] = rows;
+        products(simd, Half::factors(rows, 0), [a.steps()[0], b.steps()[0], c.steps()[0], d.steps()[0]])
+    }
+
+    #[inline(always)]
+    fn more(simd: Avx2, rows: [Self::Group<'_>; 4]) -> [__m256; 2] {
+        let [a, b, c, d] = rows;
+        let steps = [a.steps()[1], b.steps()[1], c.steps()[1], d.steps()[1]];
+        let [low, high] = products(simd, Half::factors(rows, 2), steps);
+        avx2!([_mm256_sub_ps(_mm256_setzero_ps(), low), _mm256_sub_ps(_mm256_setzero_ps(), high)])
     }
 }
 
-/// The scales of 4 rows of a `BlockQ4K` or `BlockQ5K`.
+/// Factor `r` (f16) times byte `2p + b` of step `r`, as value `r` of lane `b` of vector `p`.
 #[inline(always)]
-fn scales<const N: usize>(simd: Avx2, rows: [Half<'_, N>; 4]) -> [__m256; 2] {
-    products(simd, rows.map(|row| row.factor(0)), rows.map(|row| row.steps()[0].to_le_bytes()))
-}
-
-/// What is added to every value of them.
-#[inline(always)]
-fn minima<const N: usize>(simd: Avx2, rows: [Half<'_, N>; 4]) -> [__m256; 2] {
-    let [low, high] =
-        products(simd, rows.map(|row| row.factor(2)), rows.map(|row| row.steps()[1].to_le_bytes()));
-    avx2!([_mm256_sub_ps(_mm256_setzero_ps(), low), _mm256_sub_ps(_mm256_setzero_ps(), high)])
-}
-
-/// `factors[r]` (f16) times byte `2p + b` of `steps[r]`, as value `r` of lane `b` of vector `p`.
-#[inline(always)]
-fn products(simd: Avx2, factors: [i16; 4], steps: [[u8; CHAINS]; 4]) -> [__m256; 2] {
-    let [a, b, c, d] = steps.map(u32::from_le_bytes).map(u32::cast_signed);
+fn products(simd: Avx2, factors: u64, [a, b, c, d]: [u32; 4]) -> [__m256; 2] {
     let factors = values(simd, factors);
     avx2! {
-        let rows = _mm_setr_epi32(a, b, c, d);
+        let rows = _mm_setr_epi32(a.cast_signed(), b.cast_signed(), c.cast_signed(), d.cast_signed());
         let blocks = _mm_shuffle_epi8(rows, _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
         let low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(blocks));
         let high = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128::<8>(blocks)));
@@ -94,126 +77,40 @@ fn pair_of_nibbles<const N: usize>(simd: Avx2, bytes: &[u8; N], first: usize) ->
     }
 }
 
-/// See [`gemma_hal::block::BlockQ4K`].
-#[derive(Clone, Copy)]
-pub(super) struct Q4K;
-
-impl Format for Q4K {
-    const GROUP_BYTES: usize = 72;
-    const OFFSET_LOG2: Option<i32> = None;
-    const EXACT_STEPS: usize = 8;
-    const MORE: More = More::Minimum;
-    type Raw<'a> = Half<'a, 144>;
-
+impl Unpack for Q6K {
     #[inline(always)]
-    fn load(row: &[u8], index: usize) -> Self::Raw<'_> {
-        Half::of(row, index)
-    }
-
-    #[inline(always)]
-    fn quants(simd: Avx2, raw: Self::Raw<'_>, pair: usize) -> [__m256i; 2] {
-        pair_of_nibbles(simd, raw.block, 16 + 64 * raw.half + 32 * pair)
-    }
-
-    #[inline(always)]
-    fn scales(simd: Avx2, rows: [Self::Raw<'_>; 4]) -> [__m256; 2] {
-        scales(simd, rows)
-    }
-
-    #[inline(always)]
-    fn more(simd: Avx2, rows: [Self::Raw<'_>; 4]) -> [__m256; 2] {
-        minima(simd, rows)
-    }
-}
-
-/// See [`gemma_hal::block::BlockQ5K`].
-#[derive(Clone, Copy)]
-pub(super) struct Q5K;
-
-impl Format for Q5K {
-    const GROUP_BYTES: usize = 88;
-    const OFFSET_LOG2: Option<i32> = None;
-    const EXACT_STEPS: usize = 4;
-    const MORE: More = More::Minimum;
-    type Raw<'a> = Half<'a, 176>;
-
-    #[inline(always)]
-    fn load(row: &[u8], index: usize) -> Self::Raw<'_> {
-        Half::of(row, index)
-    }
-
-    #[inline(always)]
-    fn quants(simd: Avx2, raw: Self::Raw<'_>, pair: usize) -> [__m256i; 2] {
-        let mut quants = pair_of_nibbles(simd, raw.block, 48 + 64 * raw.half + 32 * pair);
-        for (half, quants) in quants.iter_mut().enumerate() {
-            let high = twice(simd, raw.block, 16 + 16 * half);
-            // Bit `4 · half + 2 · pair + b` of a byte is the fifth of its value in lane `b`.
-            let bit = (4 * raw.half + 2 * pair) as i32;
-            avx2! {
-                let bits = _mm256_setr_epi32(bit, bit, bit, bit, bit + 1, bit + 1, bit + 1, bit + 1);
-                let high = _mm256_and_si256(_mm256_srlv_epi32(high, bits), _mm256_set1_epi8(1));
-                *quants = _mm256_or_si256(*quants, _mm256_slli_epi16::<4>(high));
-            }
-        }
-        quants
-    }
-
-    #[inline(always)]
-    fn scales(simd: Avx2, rows: [Self::Raw<'_>; 4]) -> [__m256; 2] {
-        scales(simd, rows)
-    }
-
-    #[inline(always)]
-    fn more(simd: Avx2, rows: [Self::Raw<'_>; 4]) -> [__m256; 2] {
-        minima(simd, rows)
-    }
-}
-
-/// See [`gemma_hal::block::BlockQ6K`].
-#[derive(Clone, Copy)]
-pub(super) struct Q6K;
-
-impl Format for Q6K {
-    const GROUP_BYTES: usize = 105;
-    const OFFSET_LOG2: Option<i32> = Some(5);
-    const EXACT_STEPS: usize = 2;
-    const MORE: More = More::Scale;
-    type Raw<'a> = Half<'a, 210>;
-
-    #[inline(always)]
-    fn load(row: &[u8], index: usize) -> Self::Raw<'_> {
-        Half::of(row, index)
-    }
-
-    #[inline(always)]
-    fn quants(simd: Avx2, raw: Self::Raw<'_>, pair: usize) -> [__m256i; 2] {
-        let low: &[u8; 64] = part(raw.block, 64 * raw.half);
+    fn quants(simd: Avx2, group: Self::Group<'_>, pair: usize) -> [__m256i; 2] {
+        let low: &[u8; 64] = part(group.block, 64 * group.half);
         let mut quants = [avx2!(_mm256_setzero_si256()); 2];
         for (half, quants) in quants.iter_mut().enumerate() {
-            let up = twice(simd, raw.block, 128 + 32 * raw.half + 16 * half);
-            // The second pair has the high nibbles. The upper two bits of block `k` are bits `2 · k ..` of a byte.
-            let (shift, bit) = (4 * pair as i32, 4 * pair as i32);
+            let up = twice(simd, group.block, 128 + 32 * group.half + 16 * half);
             *quants = avx2! {
                 let low = _mm256_set_m128i(
                     _mm_loadu_si128(part::<16, _>(low, 32 + 16 * half).as_ptr().cast()),
                     _mm_loadu_si128(part::<16, _>(low, 16 * half).as_ptr().cast()),
                 );
-                let low = _mm256_and_si256(_mm256_srl_epi16(low, _mm_cvtsi32_si128(shift)), _mm256_set1_epi8(15));
-                let bits = _mm256_setr_epi32(bit, bit, bit, bit, bit + 2, bit + 2, bit + 2, bit + 2);
-                let up = _mm256_and_si256(_mm256_srlv_epi32(up, bits), _mm256_set1_epi8(3));
-                _mm256_or_si256(low, _mm256_slli_epi16::<4>(up))
+                // The second pair has the high nibbles. The upper two bits of block `k` are bits `2 · k ..` of a byte:
+                // they go to bits 4 and 5.
+                let (low, up) = if pair == 0 {
+                    (low, _mm256_sllv_epi32(up, _mm256_setr_epi32(4, 4, 4, 4, 2, 2, 2, 2)))
+                } else {
+                    let right = _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2);
+                    (_mm256_srli_epi16::<4>(low), _mm256_srlv_epi32(up, right))
+                };
+                let low = _mm256_and_si256(low, _mm256_set1_epi8(15));
+                _mm256_or_si256(low, _mm256_and_si256(up, _mm256_set1_epi8(0x30)))
             };
         }
         quants
     }
 
     #[inline(always)]
-    fn scales(simd: Avx2, rows: [Self::Raw<'_>; 4]) -> [__m256; 2] {
+    fn scales(simd: Avx2, rows: [Self::Group<'_>; 4]) -> [__m256; 2] {
         signed_products::<0>(simd, rows)
     }
 
     #[inline(always)]
-    fn more(simd: Avx2, rows: [Self::Raw<'_>; 4]) -> [__m256; 2] {
+    fn more(simd: Avx2, rows: [Self::Group<'_>; 4]) -> [__m256; 2] {
         signed_products::<1>(simd, rows)
     }
 }
@@ -221,16 +118,17 @@ impl Format for Q6K {
 /// The scales of the first (`PART` 0) or last 16 values of each block.
 #[inline(always)]
 fn signed_products<const PART: i8>(simd: Avx2, rows: [Half<'_, 210>; 4]) -> [__m256; 2] {
-    let factors = values(simd, rows.map(|row| row.factor(208)));
-    let [a, b, c, d] = rows.map(|row| i64::from_le_bytes(*part(row.block, 192 + 8 * row.half)));
+    let factors = values(simd, Half::factors(rows, 208));
+    let [a, b, c, d] = rows;
+    let (ab, cd) = ([a.signed_steps(), b.signed_steps()], [c.signed_steps(), d.signed_steps()]);
     avx2! {
         // Byte `2 · b + PART` of each row, for block `b`: of two rows beside each other.
         let index = _mm_add_epi8(
             _mm_setr_epi8(0, 8, 2, 10, 4, 12, 6, 14, 0, 8, 2, 10, 4, 12, 6, 14),
             _mm_set1_epi8(PART),
         );
-        let ab = _mm_shuffle_epi8(_mm_set_epi64x(b, a), index);
-        let cd = _mm_shuffle_epi8(_mm_set_epi64x(d, c), index);
+        let ab = _mm_shuffle_epi8(_mm_set_epi64x(ab[1].cast_signed(), ab[0].cast_signed()), index);
+        let cd = _mm_shuffle_epi8(_mm_set_epi64x(cd[1].cast_signed(), cd[0].cast_signed()), index);
         let blocks = _mm_unpacklo_epi16(ab, cd);
         let low = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(blocks));
         let high = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128::<8>(blocks)));

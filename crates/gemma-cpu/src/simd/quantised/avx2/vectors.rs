@@ -6,17 +6,15 @@ use std::arch::x86_64::*;
 use gemma_hal::block::BLOCK;
 
 use super::AvxVnni;
-use super::formats::Format;
 use crate::simd::Avx2;
+use crate::simd::quantised::driver::many;
+use crate::simd::quantised::driver::stored::Stored;
 
 /// Rows of a panel: one a lane.
 pub(super) const PANEL: usize = 8;
 
-/// Vectors of 4 columns in a block.
-pub(super) const STEPS: usize = BLOCK / 4;
-
-/// Quants of 8 rows: columns `4s ..` of row `r` in value `r` of vector `s`.
-pub(super) type Panel = [[[u8; 4]; PANEL]; STEPS];
+/// Quants of 8 rows: columns `4s ..` of row `r` in bytes `4r ..` of vector `s`.
+type Panel = many::Panel<PANEL>;
 
 /// Calls intrinsics of AVX2, FMA and F16C, where a value of [`Avx2`] or better is at hand.
 macro_rules! avx2 {
@@ -41,11 +39,11 @@ pub(super) trait Integer: Copy {
     fn avx2(self) -> Avx2;
 
     /// Sums of four neighbouring products, of all `N` vectors together.
-    fn dot<F: Format, const N: usize>(self, weights: [__m256i; N], inputs: [__m256i; N]) -> __m256i;
+    fn dot<F: Stored, const N: usize>(self, weights: [__m256i; N], inputs: [__m256i; N]) -> __m256i;
 
     /// `sums[t]` plus the products of columns `4 · FROM .. 4 · TO`: value `r` of `[t][p]` is that of row `r` of panel `p`
     /// and input `t`.
-    fn dots<F: Format, const P: usize, const T: usize, const FROM: usize, const TO: usize>(
+    fn dots<F: Stored, const P: usize, const T: usize, const FROM: usize, const TO: usize>(
         self,
         panels: [&Panel; P],
         inputs: &[[i8; BLOCK]; T],
@@ -54,7 +52,7 @@ pub(super) trait Integer: Copy {
 
     /// Quants as they are multiplied.
     #[inline(always)]
-    fn bytes<F: Format>(self, quants: __m256i) -> __m256i {
+    fn bytes<F: Stored>(self, quants: __m256i) -> __m256i {
         if F::SIGNED && Self::SHIFTS_SIGNED {
             avx2!(_mm256_xor_si256(quants, _mm256_set1_epi8(-128)))
         } else {
@@ -64,11 +62,11 @@ pub(super) trait Integer: Copy {
 
     /// Products of what quants stand for, less those of [`Integer::bytes`], of an input whose values have this sum.
     #[inline(always)]
-    fn offset<F: Format>(self, sums: __m256i) -> Option<__m256i> {
-        let log2 = if F::SIGNED && Self::SHIFTS_SIGNED { Some(7) } else { F::OFFSET_LOG2 };
-        match log2 {
+    fn offset<F: Stored>(self, sums: __m256i) -> Option<__m256i> {
+        let signed = F::SIGNED && !Self::SHIFTS_SIGNED;
+        match F::OFFSET_LOG2.filter(|_| !signed) {
             Some(log2) => avx2! {
-                let product = _mm256_sll_epi32(sums, _mm_cvtsi32_si128(log2));
+                let product = _mm256_sll_epi32(sums, _mm_cvtsi32_si128(log2 as i32));
                 Some(_mm256_sub_epi32(_mm256_setzero_si256(), product))
             },
             None => None,
@@ -83,10 +81,16 @@ fn four(_: Avx2, input: &[i8; BLOCK], step: usize) -> __m256i {
     avx2!(_mm256_set1_epi32(i32::from_le_bytes(four.map(i8::cast_unsigned))))
 }
 
+/// The same columns of all rows of a panel.
+#[inline(always)]
+fn row_columns(_: Avx2, panel: &Panel, step: usize) -> __m256i {
+    avx2!(_mm256_loadu_si256(panel[step].as_ptr().cast()))
+}
+
 /// Sums of two neighbouring products, of 16 bits: signed quants as their magnitudes times inputs of their sign. The sums
 /// stay below 2^15, since inputs are at most 127 and quants at most 128.
 #[inline(always)]
-fn pairs<F: Format>(_: Avx2, weights: __m256i, inputs: __m256i) -> __m256i {
+fn pairs<F: Stored>(_: Avx2, weights: __m256i, inputs: __m256i) -> __m256i {
     if F::SIGNED {
         avx2!(_mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(inputs, weights)))
     } else {
@@ -104,7 +108,7 @@ impl Integer for Avx2 {
     }
 
     #[inline(always)]
-    fn dot<F: Format, const N: usize>(self, weights: [__m256i; N], inputs: [__m256i; N]) -> __m256i {
+    fn dot<F: Stored, const N: usize>(self, weights: [__m256i; N], inputs: [__m256i; N]) -> __m256i {
         let ones = avx2!(_mm256_set1_epi16(1));
         let mut sum = avx2!(_mm256_setzero_si256());
         if F::EXACT_STEPS >= N {
@@ -122,7 +126,7 @@ impl Integer for Avx2 {
     }
 
     #[inline(always)]
-    fn dots<F: Format, const P: usize, const T: usize, const FROM: usize, const TO: usize>(
+    fn dots<F: Stored, const P: usize, const T: usize, const FROM: usize, const TO: usize>(
         self,
         panels: [&Panel; P],
         inputs: &[[i8; BLOCK]; T],
@@ -137,7 +141,7 @@ impl Integer for Avx2 {
         let mut pairs_16 = [[zero; P]; T];
         for step in FROM..TO {
             for p in 0..P {
-                let weights = avx2!(_mm256_loadu_si256(panels[p][step].as_ptr().cast()));
+                let weights = row_columns(self, panels[p], step);
                 for t in 0..T {
                     let pairs = pairs::<F>(self, weights, four(self, &inputs[t], step));
                     pairs_16[t][p] = avx2!(_mm256_add_epi16(pairs_16[t][p], pairs));
@@ -168,7 +172,7 @@ impl Integer for AvxVnni {
     }
 
     #[inline(always)]
-    fn dot<F: Format, const N: usize>(self, weights: [__m256i; N], inputs: [__m256i; N]) -> __m256i {
+    fn dot<F: Stored, const N: usize>(self, weights: [__m256i; N], inputs: [__m256i; N]) -> __m256i {
         let mut sum = avx2!(_mm256_setzero_si256());
         for i in 0..N {
             sum = self.multiply_add(sum, weights[i], inputs[i]);
@@ -177,7 +181,7 @@ impl Integer for AvxVnni {
     }
 
     #[inline(always)]
-    fn dots<F: Format, const P: usize, const T: usize, const FROM: usize, const TO: usize>(
+    fn dots<F: Stored, const P: usize, const T: usize, const FROM: usize, const TO: usize>(
         self,
         panels: [&Panel; P],
         inputs: &[[i8; BLOCK]; T],
@@ -191,7 +195,7 @@ impl Integer for AvxVnni {
         for step in FROM..TO {
             let mut weights = [avx2!(_mm256_setzero_si256()); P];
             for p in 0..P {
-                weights[p] = avx2!(_mm256_loadu_si256(panels[p][step].as_ptr().cast()));
+                weights[p] = row_columns(self.0, panels[p], step);
             }
             for t in 0..T {
                 let input = four(self.0, &inputs[t], step);

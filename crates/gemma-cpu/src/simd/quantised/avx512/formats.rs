@@ -1,4 +1,4 @@
-//! [`Format`]: how a group of 4 blocks of a row becomes bytes to multiply and scales, one type for each block format.
+//! [`Format`]: how a group of 4 blocks of a row becomes bytes to multiply and scales.
 
 #[allow(clippy::wildcard_imports, reason = "intrinsics by the dozen")]
 use std::arch::x86_64::*;
@@ -6,21 +6,18 @@ use std::arch::x86_64::*;
 use super::Avx512Vnni;
 use super::vectors::vnni;
 use crate::simd::lanes::part;
+use crate::simd::quantised::driver::stored::{Q4_0, Q4_1, Q5_0, Q8_0, Stored};
 
-/// A stored block format.
-pub(super) trait Format: Copy + 'static {
-    /// Bytes of a group; of half a block, where that has 256 values.
-    const GROUP_BYTES: usize;
-    /// Unpacked quants are unsigned: what they stand for, plus this power of two.
-    const OFFSET_LOG2: Option<u32>;
-    /// What a block of 32 values has besides its scale.
-    const MORE: More = More::Nothing;
+pub(super) use crate::simd::quantised::driver::stored::More;
+
+/// A format that is unpacked with AVX-512.
+pub(super) trait Format: Stored {
     /// A group as it is loaded.
     type Raw: Copy;
 
     /// Group `index` of a row.
     fn load(simd: Avx512Vnni, row: &[u8], index: usize) -> Self::Raw;
-    /// The first 16 quants of each of the 4 blocks, and the last 16.
+    /// The first 16 quants of each of the 4 blocks, and the last 16: unsigned.
     fn quants(simd: Avx512Vnni, raw: Self::Raw) -> [__m512i; 2];
     /// Scales of 4 rows: value `r` of lane `b` is that of block `b` of row `r`.
     fn scales(simd: Avx512Vnni, rows: [Self::Raw; 4]) -> __m512;
@@ -31,30 +28,13 @@ pub(super) trait Format: Copy + 'static {
     }
 }
 
-/// What a block of 32 values may have besides a scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum More {
-    /// No more.
-    Nothing,
-    /// A number that is added to each of its values.
-    Minimum,
-    /// A scale for its last 16 values; the other one is for the first 16 only.
-    Scale,
-}
-
-/// See [`gemma_hal::block::BlockQ4_0`].
-#[derive(Clone, Copy)]
-pub(super) struct Q4_0;
-
 impl Format for Q4_0 {
-    const GROUP_BYTES: usize = 72;
-    const OFFSET_LOG2: Option<u32> = Some(3);
     /// Bytes 0 to 63 and 8 to 71.
     type Raw = [__m512i; 2];
 
     #[inline(always)]
     fn load(_: Avx512Vnni, row: &[u8], index: usize) -> Self::Raw {
-        let group: &[u8; 72] = part(row, index * 72);
+        let group = Self::group(row, index);
         vnni! {
             [
                 _mm512_loadu_si512(part::<64, _>(group, 0).as_ptr().cast()),
@@ -78,19 +58,13 @@ impl Format for Q4_0 {
     }
 }
 
-/// See [`gemma_hal::block::BlockQ8_0`].
-#[derive(Clone, Copy)]
-pub(super) struct Q8_0;
-
 impl Format for Q8_0 {
-    const GROUP_BYTES: usize = 136;
-    const OFFSET_LOG2: Option<u32> = Some(7);
     /// Bytes 0 to 63 and 64 to 127, 8 to 71 and 72 to 135.
     type Raw = [__m512i; 4];
 
     #[inline(always)]
     fn load(_: Avx512Vnni, row: &[u8], index: usize) -> Self::Raw {
-        let group: &[u8; 136] = part(row, index * 136);
+        let group = Self::group(row, index);
         vnni! {
             [
                 _mm512_loadu_si512(part::<64, _>(group, 0).as_ptr().cast()),
@@ -125,20 +99,13 @@ impl Format for Q8_0 {
     }
 }
 
-/// See [`gemma_hal::block::BlockQ4_1`].
-#[derive(Clone, Copy)]
-pub(super) struct Q4_1;
-
 impl Format for Q4_1 {
-    const GROUP_BYTES: usize = 80;
-    const OFFSET_LOG2: Option<u32> = None;
-    const MORE: More = More::Minimum;
     /// Bytes 0 to 63 and 16 to 79.
     type Raw = [__m512i; 2];
 
     #[inline(always)]
     fn load(_: Avx512Vnni, row: &[u8], index: usize) -> Self::Raw {
-        let group: &[u8; 80] = part(row, index * 80);
+        let group = Self::group(row, index);
         vnni! {
             [
                 _mm512_loadu_si512(part::<64, _>(group, 0).as_ptr().cast()),
@@ -167,10 +134,6 @@ impl Format for Q4_1 {
     }
 }
 
-/// See [`gemma_hal::block::BlockQ5_0`].
-#[derive(Clone, Copy)]
-pub(super) struct Q5_0;
-
 /// A group of [`Q5_0`].
 #[derive(Clone, Copy)]
 pub(super) struct RawQ5_0 {
@@ -181,13 +144,11 @@ pub(super) struct RawQ5_0 {
 }
 
 impl Format for Q5_0 {
-    const GROUP_BYTES: usize = 88;
-    const OFFSET_LOG2: Option<u32> = Some(4);
     type Raw = RawQ5_0;
 
     #[inline(always)]
     fn load(_: Avx512Vnni, row: &[u8], index: usize) -> Self::Raw {
-        let group: &[u8; 88] = part(row, index * 88);
+        let group = Self::group(row, index);
         let bits = |block: usize| u32::from_le_bytes(*part(group, block * 22 + 2));
         let bits = [bits(0), bits(1), bits(2), bits(3)];
         let (mut first, mut last) = (0, 0);

@@ -1,6 +1,7 @@
 //! Integer products with AVX-512 VNNI and VBMI: Zen 4 and later, Intel servers since Ice Lake.
 //!
-//! Few inputs: tiles of 4 rows unpacked in registers. Many: panels of 32 rows, packed once for all inputs.
+//! Few inputs: tiles of 4 rows unpacked in registers. Many: panels of 16 rows, packed once for all inputs. Without VNNI
+//! and VBMI blocks are unpacked as with AVX2, and few inputs are multiplied so too.
 
 mod formats;
 mod gemm;
@@ -8,15 +9,11 @@ mod gemv;
 mod super_blocks;
 mod vectors;
 
-use std::ops::Range;
-
-use gemma_hal::DType;
-
-use super::activation::{Inputs, Layout};
-use crate::simd::operands::{Matrix, Target};
-use crate::simd::{Avx512, Isa};
-use formats::{Format, Q4_0, Q4_1, Q5_0, Q8_0};
-use super_blocks::{Q4K, Q5K, Q6K};
+use super::avx2::Unpack;
+use super::driver::{Kernels, Product, entry, few, many};
+use crate::simd::{Avx2, Avx512, Isa};
+use formats::Format;
+use vectors::PANEL;
 
 /// Exists only where the processor has AVX-512 VNNI and VBMI, and all that [`Avx512`] stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,42 +38,33 @@ impl From<Avx512Vnni> for Isa {
     }
 }
 
-/// Makes the scratch memory of the current thread.
-pub(super) fn reserve_scratch(n: usize, columns: usize) {
-    gemm::reserve(n, columns);
-}
+/// Few inputs have a driver of their own, tuned for this instruction set.
+impl<F: Format> Kernels<F> for Avx512Vnni {
+    #[inline(always)]
+    fn few(self, product: &Product<'_>) {
+        let Product { matrix, rows, inputs, target } = product;
+        // SAFETY: `self` proves that the processor has the enabled features.
+        unsafe { gemv::run::<F>(self, *matrix, rows.clone(), *inputs, *target) }
+    }
 
-/// Sets the outputs of some rows.
-pub(super) fn run_rows(
-    token: Avx512Vnni,
-    matrix: Matrix<'_>,
-    rows: Range<usize>,
-    inputs: Inputs<'_>,
-    target: Target<'_>,
-) {
-    match matrix.dtype {
-        DType::Q4_0 => run_format::<Q4_0>(token, matrix, rows, inputs, target),
-        DType::Q4_1 => run_format::<Q4_1>(token, matrix, rows, inputs, target),
-        DType::Q5_0 => run_format::<Q5_0>(token, matrix, rows, inputs, target),
-        DType::Q8_0 => run_format::<Q8_0>(token, matrix, rows, inputs, target),
-        DType::Q4K => run_format::<Q4K>(token, matrix, rows, inputs, target),
-        DType::Q5K => run_format::<Q5K>(token, matrix, rows, inputs, target),
-        DType::Q6K => run_format::<Q6K>(token, matrix, rows, inputs, target),
-        dtype => unreachable!("no integer kernel for {dtype}"),
+    #[inline(always)]
+    fn many(self, product: &Product<'_>) {
+        many::run::<F, Self, PANEL>(self, product);
     }
 }
 
-fn run_format<F: Format>(
-    token: Avx512Vnni,
-    matrix: Matrix<'_>,
-    rows: Range<usize>,
-    inputs: Inputs<'_>,
-    target: Target<'_>,
-) {
-    match inputs.layout {
-        // SAFETY: `token` proves that the processor has the enabled features.
-        Layout::Grouped => unsafe { gemv::run::<F>(token, matrix, rows, inputs, target) },
-        // SAFETY: as above.
-        Layout::Tiled => unsafe { gemm::run::<F>(token, matrix, rows, inputs, target) },
+entry!(Avx512Vnni, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx2,fma,f16c");
+
+impl<F: Unpack> Kernels<F> for Avx512 {
+    #[inline(always)]
+    fn few(self, product: &Product<'_>) {
+        few::run::<F, Avx2>(self.avx2(), product);
+    }
+
+    #[inline(always)]
+    fn many(self, product: &Product<'_>) {
+        many::run::<F, Self, PANEL>(self, product);
     }
 }
+
+entry!(Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c");

@@ -1,52 +1,13 @@
-//! [`Format`] of the blocks of 256 values: a group is half a block.
+//! [`Format`] for the blocks of 256 values: a group is half a block.
 
 #[allow(clippy::wildcard_imports, reason = "intrinsics by the dozen")]
 use std::arch::x86_64::*;
 
 use super::Avx512Vnni;
-use super::formats::{Format, More};
+use super::formats::Format;
 use super::vectors::vnni;
 use crate::simd::lanes::part;
-
-/// Scales and minima of 4 blocks, before they meet the scale of all.
-#[derive(Clone, Copy)]
-struct Steps {
-    /// f16: the scale of scales, and of minima.
-    factors: [u16; 2],
-    /// 6 bits a block.
-    scales: u32,
-    mins: u32,
-}
-
-impl Steps {
-    /// From the first 16 bytes of a `BlockQ4K` or `BlockQ5K`, for groups 0 to 3 (`half` 0) or 4 to 7 of it.
-    #[inline(always)]
-    fn of(head: &[u8; 16], half: usize) -> Self {
-        let word = |index: usize| u32::from_le_bytes(*part(head, 4 + 4 * index));
-        let (a, b, c) = (word(0), word(1), word(2));
-        let (scales, mins) = if half == 0 {
-            (a & 0x3f3f_3f3f, b & 0x3f3f_3f3f)
-        } else {
-            (c & 0x0f0f_0f0f | a >> 2 & 0x3030_3030, c >> 4 & 0x0f0f_0f0f | b >> 2 & 0x3030_3030)
-        };
-        let half = |index: usize| u16::from_le_bytes(*part(head, 2 * index));
-        Self { factors: [half(0), half(1)], scales, mins }
-    }
-
-    #[inline(always)]
-    fn scales(simd: Avx512Vnni, [a, b, c, d]: [Self; 4]) -> __m512 {
-        let steps = [a.scales, b.scales, c.scales, d.scales];
-        products(simd, [a.factors[0], b.factors[0], c.factors[0], d.factors[0]], steps)
-    }
-
-    /// What is added to every value.
-    #[inline(always)]
-    fn minima(simd: Avx512Vnni, [a, b, c, d]: [Self; 4]) -> __m512 {
-        let steps = [a.mins, b.mins, c.mins, d.mins];
-        let mins = products(simd, [a.factors[1], b.factors[1], c.factors[1], d.factors[1]], steps);
-        vnni!(_mm512_sub_ps(_mm512_setzero_ps(), mins))
-    }
-}
+use crate::simd::quantised::driver::stored::{Q6K, Stored, SuperBlock};
 
 /// f16 factors of 4 rows in each lane.
 #[inline(always)]
@@ -83,103 +44,59 @@ fn pairs(_: Avx512Vnni, bytes: __m512i) -> [__m512i; 2] {
     }
 }
 
-/// See [`gemma_hal::block::BlockQ4K`].
+/// A group of a [`SuperBlock`].
 #[derive(Clone, Copy)]
-pub(super) struct Q4K;
-
-/// A group of [`Q4K`].
-#[derive(Clone, Copy)]
-pub(super) struct RawQ4K {
-    steps: Steps,
+pub(super) struct RawSuperBlock {
+    /// f16: the scale of scales, and of minima.
+    factors: [u16; 2],
+    /// Scales and minima of 4 blocks, before they meet the scale of all.
+    steps: [u32; 2],
     nibbles: __m512i,
-}
-
-impl Format for Q4K {
-    const GROUP_BYTES: usize = 72;
-    const OFFSET_LOG2: Option<u32> = None;
-    const MORE: More = More::Minimum;
-    type Raw = RawQ4K;
-
-    #[inline(always)]
-    fn load(_: Avx512Vnni, row: &[u8], index: usize) -> Self::Raw {
-        let block: &[u8; 144] = part(row, index / 2 * 144);
-        let half = index % 2;
-        let nibbles: &[u8; 64] = part(block, 16 + 64 * half);
-        RawQ4K {
-            steps: Steps::of(part(block, 0), half),
-            nibbles: vnni!(_mm512_loadu_si512(nibbles.as_ptr().cast())),
-        }
-    }
-
-    #[inline(always)]
-    fn quants(simd: Avx512Vnni, raw: Self::Raw) -> [__m512i; 2] {
-        pairs(simd, raw.nibbles)
-    }
-
-    #[inline(always)]
-    fn scales(simd: Avx512Vnni, [a, b, c, d]: [Self::Raw; 4]) -> __m512 {
-        Steps::scales(simd, [a.steps, b.steps, c.steps, d.steps])
-    }
-
-    #[inline(always)]
-    fn more(simd: Avx512Vnni, [a, b, c, d]: [Self::Raw; 4]) -> __m512 {
-        Steps::minima(simd, [a.steps, b.steps, c.steps, d.steps])
-    }
-}
-
-/// See [`gemma_hal::block::BlockQ5K`].
-#[derive(Clone, Copy)]
-pub(super) struct Q5K;
-
-/// A group of [`Q5K`].
-#[derive(Clone, Copy)]
-pub(super) struct RawQ5K {
-    steps: Steps,
-    nibbles: __m512i,
-    /// Fifth bits of the first 16 values of 8 blocks, and of the last 16.
+    /// Fifth bits of the first 16 values of 8 blocks, and of the last 16, if there are any.
     high: [__m128i; 2],
     half: usize,
 }
 
-impl Format for Q5K {
-    const GROUP_BYTES: usize = 88;
-    const OFFSET_LOG2: Option<u32> = None;
-    const MORE: More = More::Minimum;
-    type Raw = RawQ5K;
+impl<const BYTES: usize> Format for SuperBlock<BYTES> {
+    type Raw = RawSuperBlock;
 
     #[inline(always)]
     fn load(_: Avx512Vnni, row: &[u8], index: usize) -> Self::Raw {
-        let block: &[u8; 176] = part(row, index / 2 * 176);
-        let half = index % 2;
-        let nibbles: &[u8; 64] = part(block, 48 + 64 * half);
-        RawQ5K {
-            steps: Steps::of(part(block, 0), half),
+        let group = Self::group(row, index);
+        let nibbles: &[u8; 64] = part(group.block, Self::NIBBLES + 64 * group.half);
+        let mut high = [vnni!(_mm_setzero_si128()); 2];
+        if let Some(fifth) = Self::FIFTH {
+            for half in 0..2 {
+                let bits: &[u8; 16] = part(group.block, fifth + 16 * half);
+                high[half] = vnni!(_mm_loadu_si128(bits.as_ptr().cast()));
+            }
+        }
+        RawSuperBlock {
+            factors: [group.factor(0), group.factor(2)],
+            steps: group.steps(),
             nibbles: vnni!(_mm512_loadu_si512(nibbles.as_ptr().cast())),
-            high: vnni! {
-                [
-                    _mm_loadu_si128(part::<16, _>(block, 16).as_ptr().cast()),
-                    _mm_loadu_si128(part::<16, _>(block, 32).as_ptr().cast()),
-                ]
-            },
-            half,
+            high,
+            half: group.half,
         }
     }
 
     #[inline(always)]
     fn quants(simd: Avx512Vnni, raw: Self::Raw) -> [__m512i; 2] {
         let mut quants = pairs(simd, raw.nibbles);
-        for (quants, high) in quants.iter_mut().zip(raw.high) {
-            vnni! {
-                // Bit `4 · half + b` in lane `b`.
-                let bits = _mm512_setr_epi32(
-                    0x0101_0101, 0x0101_0101, 0x0101_0101, 0x0101_0101,
-                    0x0202_0202, 0x0202_0202, 0x0202_0202, 0x0202_0202,
-                    0x0404_0404, 0x0404_0404, 0x0404_0404, 0x0404_0404,
-                    0x0808_0808, 0x0808_0808, 0x0808_0808, 0x0808_0808,
-                );
-                let bits = _mm512_sll_epi16(bits, _mm_cvtsi32_si128(4 * raw.half as i32));
-                let set = _mm512_test_epi8_mask(_mm512_broadcast_i32x4(high), bits);
-                *quants = _mm512_mask_add_epi8(*quants, set, *quants, _mm512_set1_epi8(16));
+        if Self::FIFTH.is_some() {
+            for (quants, high) in quants.iter_mut().zip(raw.high) {
+                vnni! {
+                    // Bit `4 · half + b` in lane `b`.
+                    let bits = _mm512_setr_epi32(
+                        0x0101_0101, 0x0101_0101, 0x0101_0101, 0x0101_0101,
+                        0x0202_0202, 0x0202_0202, 0x0202_0202, 0x0202_0202,
+                        0x0404_0404, 0x0404_0404, 0x0404_0404, 0x0404_0404,
+                        0x0808_0808, 0x0808_0808, 0x0808_0808, 0x0808_0808,
+                    );
+                    let bits = _mm512_sll_epi16(bits, _mm_cvtsi32_si128(4 * raw.half as i32));
+                    let set = _mm512_test_epi8_mask(_mm512_broadcast_i32x4(high), bits);
+                    *quants = _mm512_mask_add_epi8(*quants, set, *quants, _mm512_set1_epi8(16));
+                }
             }
         }
         quants
@@ -187,18 +104,17 @@ impl Format for Q5K {
 
     #[inline(always)]
     fn scales(simd: Avx512Vnni, [a, b, c, d]: [Self::Raw; 4]) -> __m512 {
-        Steps::scales(simd, [a.steps, b.steps, c.steps, d.steps])
+        let factors = [a.factors[0], b.factors[0], c.factors[0], d.factors[0]];
+        products(simd, factors, [a.steps[0], b.steps[0], c.steps[0], d.steps[0]])
     }
 
     #[inline(always)]
     fn more(simd: Avx512Vnni, [a, b, c, d]: [Self::Raw; 4]) -> __m512 {
-        Steps::minima(simd, [a.steps, b.steps, c.steps, d.steps])
+        let factors = [a.factors[1], b.factors[1], c.factors[1], d.factors[1]];
+        let minima = products(simd, factors, [a.steps[1], b.steps[1], c.steps[1], d.steps[1]]);
+        vnni!(_mm512_sub_ps(_mm512_setzero_ps(), minima))
     }
 }
-
-/// See [`gemma_hal::block::BlockQ6K`].
-#[derive(Clone, Copy)]
-pub(super) struct Q6K;
 
 /// A group of [`Q6K`].
 #[derive(Clone, Copy)]
@@ -212,22 +128,18 @@ pub(super) struct RawQ6K {
 }
 
 impl Format for Q6K {
-    const GROUP_BYTES: usize = 105;
-    const OFFSET_LOG2: Option<u32> = Some(5);
-    const MORE: More = More::Scale;
     type Raw = RawQ6K;
 
     #[inline(always)]
     fn load(_: Avx512Vnni, row: &[u8], index: usize) -> Self::Raw {
-        let block: &[u8; 210] = part(row, index / 2 * 210);
-        let half = index % 2;
-        let low: &[u8; 64] = part(block, 64 * half);
-        let high: &[u8; 32] = part(block, 128 + 32 * half);
+        let group = Self::group(row, index);
+        let low: &[u8; 64] = part(group.block, 64 * group.half);
+        let high: &[u8; 32] = part(group.block, 128 + 32 * group.half);
         RawQ6K {
             low: vnni!(_mm512_loadu_si512(low.as_ptr().cast())),
             high: vnni!(_mm256_loadu_si256(high.as_ptr().cast())),
-            scales: u64::from_le_bytes(*part(block, 192 + 8 * half)),
-            factor: u16::from_le_bytes(*part(block, 208)),
+            scales: group.signed_steps(),
+            factor: group.factor(208),
         }
     }
 

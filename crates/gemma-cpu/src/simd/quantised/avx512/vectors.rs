@@ -5,6 +5,9 @@ use std::arch::x86_64::*;
 
 use super::Avx512Vnni;
 
+/// Rows of a panel: one a lane.
+pub(super) const PANEL: usize = 16;
+
 /// Calls intrinsics of the features that [`Avx512Vnni`] stands for, where a value of it is at hand.
 macro_rules! vnni {
     ($($body:tt)*) => {

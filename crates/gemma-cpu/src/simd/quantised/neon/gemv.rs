@@ -2,132 +2,145 @@
 
 #[allow(clippy::wildcard_imports, reason = "intrinsics by the dozen")]
 use std::arch::aarch64::*;
-use std::ops::Range;
 
 use gemma_hal::block::BLOCK;
 
-use super::formats::{Format, widen};
-use super::vectors::{Integer, add_lanes, load, neon};
+use super::formats::Unpack;
+use super::vectors::{Integer, Quants, add_lanes, load, neon};
 use crate::simd::Simd;
 use crate::simd::lanes::part;
-use crate::simd::operands::{Matrix, Target};
+use crate::simd::operands::Matrix;
 use crate::simd::quantised::CHAINS;
-use crate::simd::quantised::activation::{Inputs, Rounded};
+use crate::simd::quantised::activation::Rounded;
+use crate::simd::quantised::driver::few::Few;
+use crate::simd::quantised::driver::stored::More;
 use crate::simd::tile::ROWS;
 
 /// Vectors of 16 values in a group of blocks.
 const VECTORS: usize = CHAINS * BLOCK / 16;
 
-/// Sets the outputs of some rows.
-#[inline(always)]
-pub(super) fn run<F: Format, G: Integer>(
-    simd: G,
-    matrix: Matrix<'_>,
-    rows: Range<usize>,
-    inputs: Inputs<'_>,
-    target: Target<'_>,
-) {
-    for row in rows.clone().step_by(ROWS) {
-        let tile = Tile { matrix, row, count: ROWS.min(rows.end - row), inputs, target };
-        let mut token = 0;
-        while token < inputs.n {
-            // The chains of two inputs and a block of four rows fill the registers.
-            token += match inputs.n - token {
-                1 => tile.run::<F, G, 1>(simd, token),
-                _ => tile.run::<F, G, 2>(simd, token),
-            };
+/// The four rows that follow a tile, and the bytes of each that are asked for with a group.
+pub(in crate::simd::quantised) struct Next {
+    rows: [*const u8; ROWS],
+    bytes: usize,
+}
+
+impl<F: Unpack, G: Integer> Few<F> for G {
+    /// By chain: value `r` is that of row `r`.
+    type Sums = [float32x4_t; CHAINS];
+    type Ahead = Next;
+
+    #[inline(always)]
+    fn no_sums(self) -> Self::Sums {
+        [neon!(vdupq_n_f32(0.0)); CHAINS]
+    }
+
+    #[inline(always)]
+    fn step<const T: usize>(
+        self,
+        rows: [F::Group<'_>; ROWS],
+        inputs: &[Rounded<'_>; T],
+        group: usize,
+        blocks: usize,
+        sums: &mut [Self::Sums; T],
+    ) {
+        let scales = (F::scales(self.neon(), rows), F::more(self.neon(), rows));
+        chain::<F, G, T, 0>(self, rows, scales, inputs, group, sums);
+        if blocks > 1 {
+            chain::<F, G, T, 1>(self, rows, scales, inputs, group, sums);
+        }
+        if blocks > 2 {
+            chain::<F, G, T, 2>(self, rows, scales, inputs, group, sums);
+        }
+        if blocks > 3 {
+            chain::<F, G, T, 3>(self, rows, scales, inputs, group, sums);
         }
     }
-}
 
-/// Up to four rows.
-struct Tile<'a> {
-    matrix: Matrix<'a>,
-    row: usize,
-    count: usize,
-    inputs: Inputs<'a>,
-    target: Target<'a>,
-}
-
-/// The chains of a tile and `T` inputs: value `r` of a vector is that of row `r`.
-type Sums<const T: usize> = [[float32x4_t; CHAINS]; T];
-
-impl Tile<'_> {
-    /// Outputs of `T` inputs. Returns `T`.
     #[inline(always)]
-    fn run<F: Format, G: Integer, const T: usize>(&self, simd: G, token: usize) -> usize {
-        let blocks = self.inputs.blocks;
-        let mut rows: [&[F::Block]; ROWS] = [&[]; ROWS];
-        for (r, row) in rows.iter_mut().enumerate() {
-            // Where fewer rows are left, the last one is computed again and not used.
-            *row = &F::blocks(self.matrix.row(self.row + r.min(self.count - 1)))[..blocks];
+    fn add_chains(self, [a, b, c, d]: Self::Sums) -> [f32; ROWS] {
+        let mut out = [0.0; ROWS];
+        neon!(vst1q_f32(out.as_mut_ptr(), vaddq_f32(vaddq_f32(vaddq_f32(a, b), c), d)));
+        out
+    }
+
+    /// The hardware sees four short streams that end with the tile; the next tile is for us to ask for.
+    #[inline(always)]
+    fn ahead(self, matrix: Matrix<'_>, row: usize, _: usize) -> Next {
+        let mut rows = [matrix.row(row).as_ptr().wrapping_add(ROWS * matrix.stride); ROWS];
+        for r in 1..ROWS {
+            rows[r] = rows[0].wrapping_add(r * matrix.stride);
         }
-        let mut inputs = [self.inputs.token(token); T];
-        for t in 1..T {
-            inputs[t] = self.inputs.token(token + t);
+        Next { rows, bytes: F::GROUP_BYTES }
+    }
+
+    #[inline(always)]
+    fn ask(self, next: &Next, group: usize) {
+        for row in next.rows {
+            self.neon().prefetch(row.wrapping_add(group * next.bytes));
         }
-        // The hardware sees four short streams that end with the tile; the next tile is for us to ask for.
-        let ahead = if token == 0 { ROWS * self.matrix.stride } else { 0 };
-        let mut sums: Sums<T> = [[neon!(vdupq_n_f32(0.0)); CHAINS]; T];
-        let groups = blocks / CHAINS;
-        for group in 0..groups {
-            for row in rows {
-                let next = row.as_ptr().wrapping_add(group * CHAINS).cast::<u8>();
-                simd.neon().prefetch(next.wrapping_add(ahead));
-            }
-            step::<F, G, T, 0>(simd, rows, &inputs, group, &mut sums);
-            step::<F, G, T, 1>(simd, rows, &inputs, group, &mut sums);
-            step::<F, G, T, 2>(simd, rows, &inputs, group, &mut sums);
-            step::<F, G, T, 3>(simd, rows, &inputs, group, &mut sums);
-        }
-        let rest = blocks % CHAINS;
-        if rest > 0 {
-            step::<F, G, T, 0>(simd, rows, &inputs, groups, &mut sums);
-        }
-        if rest > 1 {
-            step::<F, G, T, 1>(simd, rows, &inputs, groups, &mut sums);
-        }
-        if rest > 2 {
-            step::<F, G, T, 2>(simd, rows, &inputs, groups, &mut sums);
-        }
-        let mut out = [[0.0; ROWS]; T];
-        for t in 0..T {
-            let [a, b, c, d] = sums[t];
-            neon!(vst1q_f32(out[t].as_mut_ptr(), vaddq_f32(vaddq_f32(vaddq_f32(a, b), c), d)));
-        }
-        self.target.emit::<T>(true, self.row, self.count, token, &out);
-        T
     }
 }
 
 /// Adds the products of one block. The chain is known when this is compiled, so that all sums stay in registers.
 #[inline(always)]
-fn step<F: Format, G: Integer, const T: usize, const CHAIN: usize>(
+fn chain<F: Unpack, G: Integer, const T: usize, const CHAIN: usize>(
     simd: G,
-    rows: [&[F::Block]; ROWS],
+    rows: [F::Group<'_>; ROWS],
+    (scales, more): ([float32x4_t; CHAINS], [float32x4_t; CHAINS]),
     inputs: &[Rounded<'_>; T],
     group: usize,
-    sums: &mut Sums<T>,
+    sums: &mut [[float32x4_t; CHAINS]; T],
 ) {
     let block = group * CHAINS + CHAIN;
-    let zero = neon!(vdupq_n_s8(0));
-    let (mut weights, mut scales) = ([[zero; 2]; ROWS], [0; ROWS]);
+    let mut weights = [[neon!(vdupq_n_s8(0)); 2]; ROWS];
     for r in 0..ROWS {
-        weights[r] = F::quants(simd.neon(), &rows[r][block]);
-        scales[r] = F::scale(&rows[r][block]);
+        weights[r] = F::quants(simd.neon(), rows[r], CHAIN);
     }
-    let scales = widen(simd.neon(), scales);
     for t in 0..T {
         let vectors: &[[i8; 16]] = inputs[t].quants.as_flattened().as_chunks().0;
         let vectors: &[[i8; 16]; VECTORS] = part(vectors, group * VECTORS);
         let input = load(simd.neon(), &[vectors[CHAIN], vectors[CHAINS + CHAIN]]);
-        let mut dots = [neon!(vdupq_n_s32(0)); ROWS];
-        for r in 0..ROWS {
-            dots[r] = simd.dot(weights[r], input);
+        let scale = inputs[t].scales[block];
+        let mut sum = sums[t][CHAIN];
+        if F::MORE == More::Scale {
+            let (first, last) = products_apart(simd, weights, input);
+            sum = multiply_add(simd, first, scales[CHAIN], scale, sum);
+            sum = multiply_add(simd, last, more[CHAIN], scale, sum);
+        } else {
+            let mut dots = [neon!(vdupq_n_s32(0)); ROWS];
+            for r in 0..ROWS {
+                dots[r] = simd.dot(weights[r], input);
+            }
+            sum = multiply_add(simd, add_lanes(simd.neon(), dots), scales[CHAIN], scale, sum);
         }
-        let dots = add_lanes(simd.neon(), dots);
-        sums[t][CHAIN] = neon! {
-            vfmaq_f32(sums[t][CHAIN], vcvtq_f32_s32(dots), vmulq_n_f32(scales, inputs[t].scales[block]))
-        };
+        if F::MORE == More::Minimum {
+            let all = neon!(vdupq_n_s32(inputs[t].sums[block]));
+            sum = multiply_add(simd, all, more[CHAIN], scale, sum);
+        }
+        sums[t][CHAIN] = sum;
     }
+}
+
+/// The products of the first halves of a block, and of the last, by row.
+#[inline(always)]
+fn products_apart<G: Integer>(simd: G, weights: [Quants; ROWS], input: Quants) -> (int32x4_t, int32x4_t) {
+    let mut dots = [[neon!(vdupq_n_s32(0)); ROWS]; 2];
+    for half in 0..2 {
+        for r in 0..ROWS {
+            dots[half][r] = simd.dot_half(weights[r][half], input[half]);
+        }
+    }
+    (add_lanes(simd.neon(), dots[0]), add_lanes(simd.neon(), dots[1]))
+}
+
+#[inline(always)]
+fn multiply_add<G: Integer>(
+    _: G,
+    dots: int32x4_t,
+    scales: float32x4_t,
+    input: f32,
+    sums: float32x4_t,
+) -> float32x4_t {
+    neon!(vfmaq_f32(sums, vcvtq_f32_s32(dots), vmulq_n_f32(scales, input)))
 }

@@ -6,17 +6,15 @@
 mod formats;
 mod gemm;
 mod gemv;
+mod super_blocks;
 mod vectors;
 
 use std::arch::is_aarch64_feature_detected;
-use std::ops::Range;
 
-use gemma_hal::DType;
-
-use super::activation::{Inputs, Layout};
-use crate::simd::operands::{Matrix, Target};
+use super::driver::{Kernels, Product, entry, few, many};
 use crate::simd::{Isa, Neon};
-use formats::{Format, Q4_0, Q8_0};
+use formats::Unpack;
+use vectors::{Integer, PANEL};
 
 /// Exists only where the processor has the dot products of Armv8.4 (`dotprod`), and all that [`Neon`] stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,112 +60,18 @@ impl From<NeonI8mm> for Isa {
     }
 }
 
-/// An instruction set that [`run_rows`] has kernels for.
-pub(super) trait Generation: Copy {
-    /// Sets the outputs of some rows.
-    fn run<F: Format>(self, matrix: Matrix<'_>, rows: Range<usize>, inputs: Inputs<'_>, target: Target<'_>);
-}
+impl<F: Unpack, G: Integer> Kernels<F> for G {
+    #[inline(always)]
+    fn few(self, product: &Product<'_>) {
+        few::run::<F, G>(self, product);
+    }
 
-macro_rules! generation {
-    ($token:ident, $features:literal) => {
-        impl Generation for $token {
-            fn run<F: Format>(
-                self,
-                matrix: Matrix<'_>,
-                rows: Range<usize>,
-                inputs: Inputs<'_>,
-                target: Target<'_>,
-            ) {
-                #[target_feature(enable = $features)]
-                fn few<F: Format>(
-                    simd: $token,
-                    matrix: Matrix<'_>,
-                    rows: Range<usize>,
-                    inputs: Inputs<'_>,
-                    target: Target<'_>,
-                ) {
-                    gemv::run::<F, $token>(simd, matrix, rows, inputs, target);
-                }
-
-                #[target_feature(enable = $features)]
-                fn many<F: Format>(
-                    simd: $token,
-                    matrix: Matrix<'_>,
-                    rows: Range<usize>,
-                    inputs: Inputs<'_>,
-                    target: Target<'_>,
-                ) {
-                    gemm::run::<F, $token>(simd, matrix, rows, inputs, target);
-                }
-
-                match inputs.layout {
-                    // SAFETY: `self` proves that the processor has the enabled features.
-                    Layout::Grouped => unsafe { few::<F>(self, matrix, rows, inputs, target) },
-                    // SAFETY: as above.
-                    Layout::Tiled => unsafe { many::<F>(self, matrix, rows, inputs, target) },
-                }
-            }
-        }
-    };
-}
-
-generation!(Neon, "neon");
-generation!(NeonDot, "neon,dotprod");
-generation!(NeonI8mm, "neon,dotprod,i8mm");
-
-/// Makes the scratch memory of the current thread.
-pub(super) fn reserve_scratch(n: usize, columns: usize) {
-    gemm::reserve(n, columns);
-}
-
-/// Sets the outputs of some rows.
-pub(super) fn run_rows<G: Generation>(
-    token: G,
-    matrix: Matrix<'_>,
-    rows: Range<usize>,
-    inputs: Inputs<'_>,
-    target: Target<'_>,
-) {
-    match matrix.dtype {
-        DType::Q4_0 => token.run::<Q4_0>(matrix, rows, inputs, target),
-        DType::Q8_0 => token.run::<Q8_0>(matrix, rows, inputs, target),
-        dtype => unreachable!("no integer kernel for {dtype}"),
+    #[inline(always)]
+    fn many(self, product: &Product<'_>) {
+        many::run::<F, G, PANEL>(self, product);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use gemma_hal::block::quantise_row;
-    use gemma_hal::{Storage, Weight};
-
-    use super::*;
-    use crate::pool::Pool;
-    use crate::simd::{Activations, Kernels, linear};
-
-    #[test]
-    fn every_generation_gives_the_same_bits() {
-        let pool = Pool::new(1).unwrap();
-        let values =
-            |count: usize| -> Vec<f32> { (0..count).map(|i| (i as f32 * 0.7).sin() * 3.0).collect() };
-        let neon = Neon::detect().map(Isa::Neon);
-        let faster = [NeonDot::detect().map(Isa::NeonDot), NeonI8mm::detect().map(Isa::NeonI8mm)];
-        let (rows, columns) = (21, 1056);
-        for dtype in [DType::Q4_0, DType::Q8_0] {
-            let bytes: Vec<u8> =
-                values(rows * columns).chunks(columns).flat_map(|row| quantise_row(dtype, row)).collect();
-            let weight = Weight::new(Storage::new("test", bytes), 0, rows, columns, dtype).unwrap();
-            for n in [1, 2, 7, 12] {
-                let product = |isa| {
-                    let mut out = vec![0.0; n * rows];
-                    let kernels = Kernels { isa, activations: Activations::Int8 };
-                    linear(kernels, &pool, &weight, &values(n * columns), n, &mut out);
-                    out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
-                };
-                let expected = neon.map(product);
-                for isa in faster.into_iter().flatten() {
-                    assert_eq!(Some(product(isa)), expected, "{} {dtype}, {n} inputs", isa.name());
-                }
-            }
-        }
-    }
-}
+entry!(Neon, "neon");
+entry!(NeonDot, "neon,dotprod");
+entry!(NeonI8mm, "neon,dotprod,i8mm");

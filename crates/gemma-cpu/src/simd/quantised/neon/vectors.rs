@@ -49,11 +49,14 @@ pub(super) trait Integer: Copy {
     /// Four sums which together are that of the products of a block.
     fn dot(self, weights: Quants, inputs: Quants) -> int32x4_t;
 
+    /// The same of half a block.
+    fn dot_half(self, weights: int8x16_t, inputs: int8x16_t) -> int32x4_t;
+
     /// A block of 8 rows as a panel.
     fn arrange(self, rows: [Quants; PANEL]) -> [int8x16_t; VECTORS];
 
-    /// The products of a block of 8 rows with those of `T` inputs.
-    fn dots<const T: usize>(self, panel: &Panel, inputs: &[[i8; BLOCK]; T]) -> [Dots; T];
+    /// The products of a block of 8 rows with those of `T` inputs, of the first half, the last, or both.
+    fn dots<const T: usize>(self, panel: &Panel, inputs: &[[i8; BLOCK]; T], halves: [bool; 2]) -> [Dots; T];
 }
 
 /// Products of 16 bits, added in pairs: any AArch64 processor.
@@ -65,14 +68,13 @@ impl Integer for Neon {
 
     #[inline(always)]
     fn dot(self, weights: Quants, inputs: Quants) -> int32x4_t {
-        // Two products of at most 128 · 127 fit 16 bits.
-        let [first, last] = neon! {
-            [
-                vmlal_high_s8(vmull_s8(vget_low_s8(weights[0]), vget_low_s8(inputs[0])), weights[0], inputs[0]),
-                vmlal_high_s8(vmull_s8(vget_low_s8(weights[1]), vget_low_s8(inputs[1])), weights[1], inputs[1]),
-            ]
-        };
+        let [first, last] = [two(self, weights[0], inputs[0]), two(self, weights[1], inputs[1])];
         neon!(vpadalq_s16(vpaddlq_s16(first), last))
+    }
+
+    #[inline(always)]
+    fn dot_half(self, weights: int8x16_t, inputs: int8x16_t) -> int32x4_t {
+        neon!(vpaddlq_s16(two(self, weights, inputs)))
     }
 
     #[inline(always)]
@@ -85,20 +87,33 @@ impl Integer for Neon {
     }
 
     #[inline(always)]
-    fn dots<const T: usize>(self, panel: &Panel, inputs: &[[i8; BLOCK]; T]) -> [Dots; T] {
+    fn dots<const T: usize>(self, panel: &Panel, inputs: &[[i8; BLOCK]; T], halves: [bool; 2]) -> [Dots; T] {
         let mut dots = [[neon!(vdupq_n_s32(0)); 2]; T];
         for t in 0..T {
-            let input = load(self, inputs[t].as_chunks().0);
+            let input: Quants = load(self, inputs[t].as_chunks().0);
             for half in 0..2 {
                 let mut rows = [dots[t][half]; 4];
                 for row in 0..4 {
-                    rows[row] = self.dot(load(self, &panel[(half * 4 + row) * 2..]), input);
+                    let weights: Quants = load(self, &panel[(half * 4 + row) * 2..]);
+                    rows[row] = match halves {
+                        [true, true] => self.dot(weights, input),
+                        [first, _] => {
+                            let only = usize::from(!first);
+                            self.dot_half(weights[only], input[only])
+                        }
+                    };
                 }
                 dots[t][half] = add_lanes(self, rows);
             }
         }
         dots
     }
+}
+
+/// Sums of two products: of at most 128 · 127 they fit 16 bits.
+#[inline(always)]
+fn two(_: Neon, weights: int8x16_t, inputs: int8x16_t) -> int16x8_t {
+    neon!(vmlal_high_s8(vmull_s8(vget_low_s8(weights), vget_low_s8(inputs)), weights, inputs))
 }
 
 /// Vector `2s + h` of a panel has columns `4s ..` of rows `4h ..`.
@@ -112,6 +127,12 @@ impl Integer for NeonDot {
     fn dot(self, weights: Quants, inputs: Quants) -> int32x4_t {
         // SAFETY: `self` proves that the processor has the feature.
         unsafe { sdot(sdot(vdupq_n_s32(0), weights[0], inputs[0]), weights[1], inputs[1]) }
+    }
+
+    #[inline(always)]
+    fn dot_half(self, weights: int8x16_t, inputs: int8x16_t) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe { sdot(vdupq_n_s32(0), weights, inputs) }
     }
 
     #[inline(always)]
@@ -142,10 +163,14 @@ impl Integer for NeonDot {
     }
 
     #[inline(always)]
-    fn dots<const T: usize>(self, panel: &Panel, inputs: &[[i8; BLOCK]; T]) -> [Dots; T] {
+    fn dots<const T: usize>(self, panel: &Panel, inputs: &[[i8; BLOCK]; T], halves: [bool; 2]) -> [Dots; T] {
         let mut dots = [[neon!(vdupq_n_s32(0)); 2]; T];
-        self.half::<T, 0>(panel, inputs, &mut dots);
-        self.half::<T, 1>(panel, inputs, &mut dots);
+        if halves[0] {
+            self.half::<T, 0>(panel, inputs, &mut dots);
+        }
+        if halves[1] {
+            self.half::<T, 1>(panel, inputs, &mut dots);
+        }
         dots
     }
 }
@@ -203,6 +228,11 @@ impl Integer for NeonI8mm {
     }
 
     #[inline(always)]
+    fn dot_half(self, weights: int8x16_t, inputs: int8x16_t) -> int32x4_t {
+        self.0.dot_half(weights, inputs)
+    }
+
+    #[inline(always)]
     fn arrange(self, rows: [Quants; PANEL]) -> [int8x16_t; VECTORS] {
         let mut out = [rows[0][0]; VECTORS];
         for part in 0..2 {
@@ -217,11 +247,15 @@ impl Integer for NeonI8mm {
     }
 
     #[inline(always)]
-    fn dots<const T: usize>(self, panel: &Panel, inputs: &[[i8; BLOCK]; T]) -> [Dots; T] {
+    fn dots<const T: usize>(self, panel: &Panel, inputs: &[[i8; BLOCK]; T], halves: [bool; 2]) -> [Dots; T] {
         let zero = neon!(vdupq_n_s32(0));
         let mut sums = [[zero; 4]; PAIRS];
-        self.half::<T, 0>(panel, inputs, &mut sums);
-        self.half::<T, 1>(panel, inputs, &mut sums);
+        if halves[0] {
+            self.half::<T, 0>(panel, inputs, &mut sums);
+        }
+        if halves[1] {
+            self.half::<T, 1>(panel, inputs, &mut sums);
+        }
         let mut dots = [[zero; 2]; T];
         for t in 0..T {
             let [a, b, c, d] = sums[t / 2];
