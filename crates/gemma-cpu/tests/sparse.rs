@@ -50,42 +50,32 @@ fn assert_same_bits(what: &str, found: &[f32], expected: &[f32]) {
 
 /// Rows, columns and the columns of the parent that the weight is the left part of.
 fn shapes(dtype: DType) -> Vec<(usize, usize, usize)> {
-    let mut shapes = vec![(96, 224, 288), (33, 1056, 1056), (1, 32, 32), (700, 2080, 2080)];
-    if dtype.block_len() == 1 {
-        shapes.extend([(45, 1, 3), (31, 1025, 1025), (64, 77, 80)]);
+    match dtype.block_len() {
+        1 => vec![
+            (96, 224, 288),
+            (33, 1056, 1056),
+            (45, 1, 3),
+            (31, 1025, 1025),
+            (64, 77, 80),
+            (700, 2080, 2080),
+        ],
+        32 => vec![(96, 224, 288), (33, 1056, 1056), (1, 32, 32), (700, 2080, 2080)],
+        _ => vec![(96, 512, 768), (33, 1280, 1280), (1, 256, 256), (700, 2304, 2304)],
     }
-    shapes
 }
 
 #[test]
 fn sums_over_columns_have_the_bits_of_the_dense_product() {
-    for isa in Isa::available() {
-        for dtype in DType::ALL.into_iter().filter(|dtype| Turned::supports(*dtype)) {
-            for (rows, columns, parent) in shapes(dtype) {
-                let weight = weight(dtype, rows, parent, 1).columns_view(columns).unwrap();
-                for threads in [1, 3] {
-                    let pool = Pool::new(threads).unwrap();
-                    let turned = Turned::new(&pool, &weight);
-                    assert!(Turned::size(&weight) >= weight.bytes(), "{dtype} {rows}x{columns}");
+    for dtype in DType::ALL {
+        for (rows, columns, parent) in shapes(dtype) {
+            let weight = weight(dtype, rows, parent, 1).columns_view(columns).unwrap();
+            for threads in [1, 3] {
+                let pool = Pool::new(threads).unwrap();
+                let turned = Turned::new(&pool, &weight);
+                assert!(Turned::size(&weight) >= weight.bytes(), "{dtype} {rows}x{columns}");
+                for isa in Isa::available() {
                     for fraction in [0.0, 0.002, 0.05, 0.4, 1.0] {
-                        let input = gate(columns, fraction, 3);
-                        let mut active = ActiveUnits::with_capacity(columns);
-                        let count = active.find(isa, &input);
-                        assert_eq!(count, input.iter().filter(|x| **x != 0.0).count());
-                        let chosen: Vec<f32> =
-                            active.units().iter().map(|unit| input[*unit as usize]).collect();
-                        let (mut sparse, mut dense) = (vec![f32::NAN; rows], vec![f32::NAN; rows]);
-                        linear_columns(isa, &pool, &turned, &active, &chosen, &mut sparse);
-                        linear(isa, &pool, &weight, &input, 1, &mut dense);
-                        let what =
-                            format!("{} {dtype} {rows}x{columns}, {fraction} of the units", isa.name());
-                        assert_same_bits(&what, &sparse, &dense);
-                        let kernels = Kernels { isa, activations: Activations::Int8 };
-                        if kernels.rounds_for(dtype) {
-                            linear_columns_rounded(isa, &pool, &turned, &input, &mut sparse);
-                            linear(kernels, &pool, &weight, &input, 1, &mut dense);
-                            assert_same_bits(&format!("{what}, rounded"), &sparse, &dense);
-                        }
+                        compare(isa, &pool, &weight, &turned, fraction);
                     }
                 }
             }
@@ -93,9 +83,30 @@ fn sums_over_columns_have_the_bits_of_the_dense_product() {
     }
 }
 
-const HIDDEN: usize = 96;
-const UNITS: usize = 1120;
-const TOKENS: usize = 20;
+/// The products of both kinds of activations, for an input of which the given fraction is not zero.
+fn compare(isa: Isa, pool: &Pool, weight: &Weight, turned: &Turned, fraction: f32) {
+    let (dtype, rows, columns) = (weight.dtype(), weight.rows(), weight.columns());
+    let what = format!("{} {dtype} {rows}x{columns}, {fraction} of the units", isa.name());
+    let input = gate(columns, fraction, 3);
+    let mut active = ActiveUnits::with_capacity(columns);
+    let count = active.find(isa, &input);
+    assert_eq!(count, input.iter().filter(|x| **x != 0.0).count());
+    let chosen: Vec<f32> = active.units().iter().map(|unit| input[*unit as usize]).collect();
+    let (mut sparse, mut dense) = (vec![f32::NAN; rows], vec![f32::NAN; rows]);
+    linear_columns(isa, pool, turned, &active, &chosen, &mut sparse);
+    linear(isa, pool, weight, &input, 1, &mut dense);
+    assert_same_bits(&what, &sparse, &dense);
+    let kernels = Kernels { isa, activations: Activations::Int8 };
+    if kernels.rounds_for(dtype) {
+        linear_columns_rounded(isa, pool, turned, &input, &mut sparse);
+        linear(kernels, pool, weight, &input, 1, &mut dense);
+        assert_same_bits(&format!("{what}, rounded"), &sparse, &dense);
+    }
+}
+
+const HIDDEN: usize = 256;
+const UNITS: usize = 1280;
+const TOKENS: usize = 8;
 
 /// The weights of a network, to be shared by plans.
 struct Network {
@@ -156,9 +167,9 @@ const CUTOFFS: [f32; 6] = [100.0, 2.0, 1.0, 0.8, -0.5, -100.0];
 #[test]
 fn few_tokens_give_the_bits_that_many_give() {
     let tokens: Vec<u32> = (0..TOKENS as u32).collect();
-    for isa in Isa::available() {
-        for dtype in DType::ALL.into_iter().filter(|dtype| Turned::supports(*dtype)) {
-            let network = Network::new(dtype);
+    for dtype in DType::ALL {
+        let network = Network::new(dtype);
+        for isa in Isa::available() {
             for (cutoff, activations) in CUTOFFS
                 .into_iter()
                 .flat_map(|cutoff| Activations::ALL.map(|activations| (cutoff, activations)))
