@@ -55,7 +55,7 @@ pub(super) trait Blocks: Column<Values = Self::Quants> {
     /// What [`Quants::read`] is less than a quant.
     const LIFT: f32;
 
-    /// Group `g` of a block: its quants, and its scales of [`Blocks::SCALE_WIDTH`] bytes each.
+    /// Group `g` of a block: its quants as bytes, signed or below 16, and its scales of [`Blocks::SCALE_WIDTH`] bytes.
     fn unpack(block: &Self::Block, g: usize) -> ([u8; BLOCK], [[u8; 2]; 2]);
 
     /// What the steps of the scales are multiplied by.
@@ -66,19 +66,12 @@ pub(super) trait Blocks: Column<Values = Self::Quants> {
 
 /// How 32 quants are stored.
 pub(super) trait Quants: Pod {
-    /// From a byte each.
-    fn pack(quants: &[u8; BLOCK]) -> Self;
     /// Quants `v * LANES ..`
     fn read<S: Simd>(&self, simd: S, v: usize) -> S::F;
 }
 
 /// Signed.
 impl Quants for [u8; BLOCK] {
-    #[inline(always)]
-    fn pack(quants: &[u8; BLOCK]) -> Self {
-        *quants
-    }
-
     #[inline(always)]
     fn read<S: Simd>(&self, simd: S, v: usize) -> S::F {
         simd.i8(self, v)
@@ -87,11 +80,6 @@ impl Quants for [u8; BLOCK] {
 
 /// Nibbles less 8: number `i` in the low half of byte `i`, number `i + 16` in its high half.
 impl Quants for [u8; BLOCK / 2] {
-    #[inline(always)]
-    fn pack(quants: &[u8; BLOCK]) -> Self {
-        std::array::from_fn(|i| quants[i] | quants[i + BLOCK / 2] << 4)
-    }
-
     #[inline(always)]
     fn read<S: Simd>(&self, simd: S, v: usize) -> S::F {
         simd.i4(self, v)

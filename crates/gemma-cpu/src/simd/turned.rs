@@ -8,7 +8,7 @@ use std::ops::Range;
 use gemma_hal::block::BLOCK;
 use gemma_hal::{DType, Weight};
 
-use super::column::{Blocks, Column, Quants, with_column};
+use super::column::{Blocks, Column, with_column};
 use crate::pool::Pool;
 
 /// Columns whose values are stored together, and whose blocks share scales: a block of 32 values.
@@ -237,12 +237,22 @@ pub(super) fn turn_blocks<B: Blocks>(patch: &Patch<'_>, target: &mut [u8]) {
             }
         }
         let width = size_of::<B::Quants>();
-        for (values, square) in groups.chunks_exact_mut(layout.group()).zip(&squares) {
-            for (column, quants) in values.chunks_exact_mut(layout.column).zip(&turn_square(square)) {
-                let quants = B::Quants::pack(quants);
-                column[chunk * width..][..width].copy_from_slice(bytemuck::bytes_of(&quants));
+        for (values, square) in groups.chunks_exact_mut(layout.group()).zip(&mut squares) {
+            if width == BLOCK / 2 {
+                pair_rows(square);
+            }
+            for (column, quants) in values.chunks_exact_mut(layout.column).zip(&turn_square(square, width)) {
+                column[chunk * width..][..width].copy_from_slice(&quants[..width]);
             }
         }
+    }
+}
+
+/// Adds rows of nibbles 16 to 31, as the high ones, to rows 0 to 15.
+fn pair_rows(rows: &mut [[u8; BLOCK]; BLOCK]) {
+    let (low, high) = rows.split_at_mut(BLOCK / 2);
+    for (low, high) in low.as_flattened_mut().iter_mut().zip(high.as_flattened()) {
+        *low |= high << 4;
     }
 }
 
@@ -254,9 +264,10 @@ fn put(target: &mut [u8], width: usize, r: usize, scales: [[u8; 2]; 2]) {
     }
 }
 
-fn turn_square(rows: &[[u8; BLOCK]; BLOCK]) -> [[u8; BLOCK]; BLOCK] {
+/// Turns the first `count` rows, a multiple of 8.
+fn turn_square(rows: &[[u8; BLOCK]; BLOCK], count: usize) -> [[u8; BLOCK]; BLOCK] {
     let mut out = [[0; BLOCK]; BLOCK];
-    for row in (0..BLOCK).step_by(8) {
+    for row in (0..count).step_by(8) {
         for column in (0..BLOCK).step_by(8) {
             turn_eight(rows, &mut out, row, column);
         }

@@ -13,7 +13,7 @@ use super::{CHAINS, GROUP};
 use crate::pool::Pool;
 use crate::simd::column::{Blocks, More, Quants, with_blocks};
 use crate::simd::lanes::part;
-use crate::simd::turned::Turned;
+use crate::simd::turned::{STRIP, Turned};
 use crate::simd::{Isa, Kernel, Simd};
 
 /// The most blocks of rows that a task works on: their sums stay in the first-level cache.
@@ -21,6 +21,9 @@ const MAX_CHUNKS: usize = 32;
 
 /// The fewest: below, a task reads less than a few cache lines of each column.
 const MIN_CHUNKS: usize = 4;
+
+/// Blocks of the input whose weights are asked for before they are needed.
+const AHEAD: usize = 2;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -77,19 +80,24 @@ impl<'a, B: Blocks> Columns<'a, B> {
 
     /// Asks memory for what a block of the input needs: pieces that lie too far apart for the hardware to foresee.
     #[inline(always)]
-    fn ask<S: Simd>(&self, simd: S, block: usize, quants: &[i8; BLOCK]) {
+    fn ask<S: Simd>(&self, simd: S, block: usize, first_of_strip: bool) {
         let ask = |bytes: &[u8]| bytes.iter().step_by(LINE).for_each(|byte| simd.prefetch(byte));
-        for (column, _) in quants.iter().enumerate().filter(|(_, quant)| **quant != 0) {
+        for (column, _) in self.quants(block).iter().enumerate().filter(|(_, quant)| **quant != 0) {
             ask(bytemuck::cast_slice(self.values(block, column)));
         }
-        ask(self.weight.scaling::<B>(block, &self.chunks).scales);
+        let scaling = self.weight.scaling::<B>(block, &self.chunks);
+        ask(scaling.scales);
+        if first_of_strip {
+            ask(scaling.factors);
+        }
     }
 
     /// Adds the products of a block of the input to its chain.
     #[inline(always)]
-    fn add<S: Simd>(&self, simd: S, block: usize, quants: &[i8; BLOCK], chain: &mut [[f32; BLOCK]]) {
+    fn add<S: Simd>(&self, simd: S, block: usize, chain: &mut [[f32; BLOCK]]) {
         let mut active: [Active<'_, B>; BLOCK] = [(&[], 0.0); BLOCK];
         let mut counts = [0; 2];
+        let quants = self.quants(block);
         for (half, quants) in quants.as_chunks::<{ BLOCK / 2 }>().0.iter().enumerate() {
             counts[half] = counts[0];
             for (column, quant) in quants.iter().enumerate().filter(|(_, quant)| **quant != 0) {
@@ -142,19 +150,17 @@ impl<B: Blocks> Kernel for Columns<'_, B> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let mut chains = [[[0.0; BLOCK]; MAX_CHUNKS]; CHAINS];
-        let mut asked: Option<(usize, [i8; BLOCK])> = None;
-        for block in 0..self.weight.columns().div_ceil(BLOCK) {
-            if self.input.scales[block] == 0.0 {
-                continue;
+        let blocks = || (0..self.weight.columns().div_ceil(BLOCK)).filter(|b| self.input.scales[*b] != 0.0);
+        let (mut adding, mut strip) = (blocks(), None);
+        for (count, asked) in blocks().map(Some).chain([None; AHEAD]).enumerate() {
+            if let Some(block) = asked {
+                self.ask(simd, block, strip.replace(block / STRIP) != Some(block / STRIP));
             }
-            let quants = self.quants(block);
-            self.ask(simd, block, &quants);
-            if let Some((block, quants)) = asked.replace((block, quants)) {
-                self.add(simd, block, &quants, &mut chains[block % CHAINS]);
+            if count >= AHEAD
+                && let Some(block) = adding.next()
+            {
+                self.add(simd, block, &mut chains[block % CHAINS]);
             }
-        }
-        if let Some((block, quants)) = asked {
-            self.add(simd, block, &quants, &mut chains[block % CHAINS]);
         }
         let [a, b, c, d] = &chains;
         for (chunk, output) in self.output.chunks_mut(BLOCK).enumerate() {
