@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use gemma_cpu::pool::{Pool, default_threads};
-use gemma_cpu::simd::{ActiveUnits, Isa, Turned, linear, linear_columns, linear_rows};
+use gemma_cpu::simd::{
+    Activations, ActiveUnits, Isa, Kernels, Turned, linear, linear_columns, linear_columns_rounded,
+    linear_rows,
+};
 use gemma_hal::block::quantise_row;
 use gemma_hal::{DType, Storage, Weight};
 
@@ -33,10 +36,12 @@ fn weight(dtype: DType, rows: usize, columns: usize) -> Weight {
 
 fn benches(criterion: &mut Criterion) {
     let isa = Isa::from_env().expect("an instruction set of this machine");
+    let activations = Activations::from_env().expect("int8 or f32");
+    let kernels = Kernels { isa, activations };
     let input = values(HIDDEN, 3);
     for threads in [1, default_threads()] {
         let pool = Pool::new(threads).expect("threads");
-        for dtype in [DType::Q4_0, DType::Q8_0, DType::BF16] {
+        for dtype in [DType::Q4_0, DType::Q8_0, DType::Q4K, DType::Q6K, DType::BF16] {
             let mut group = criterion.benchmark_group(format!("sparse/{threads} threads/{dtype}"));
             let up: Vec<Weight> = (0..LAYERS).map(|_| weight(dtype, UNITS, HIDDEN)).collect();
             let down: Vec<Weight> = (0..LAYERS).map(|_| weight(dtype, HIDDEN, UNITS)).collect();
@@ -51,11 +56,11 @@ fn benches(criterion: &mut Criterion) {
             group.bench_function("dense", |bencher| {
                 bencher.iter(|| {
                     layer = (layer + 1) % LAYERS;
-                    linear(isa, &pool, &up[layer], black_box(&input), 1, &mut hidden);
-                    linear(isa, &pool, &down[layer], &hidden, 1, &mut output);
+                    linear(kernels, &pool, &up[layer], black_box(&input), 1, &mut hidden);
+                    linear(kernels, &pool, &down[layer], &hidden, 1, &mut output);
                 });
             });
-            for percent in [1, 5, 10, 20, 33, 50] {
+            for percent in [1, 5, 10, 20, 25, 33, 50] {
                 let mut active = ActiveUnits::with_capacity(UNITS);
                 let limit = 1.0 - percent as f32 / 50.0;
                 // Other units each time: those of one token alone would stay in the last-level cache.
@@ -69,8 +74,12 @@ fn benches(criterion: &mut Criterion) {
                         let (layer, gate) = (turn % LAYERS, &gates[turn / LAYERS % gates.len()]);
                         let count = active.find(isa, black_box(gate));
                         let hidden = &mut hidden[..count];
-                        linear_rows(isa, &pool, &up[layer], active.units(), &input, hidden);
-                        linear_columns(isa, &pool, &turned[layer], &active, hidden, &mut output);
+                        linear_rows(kernels, &pool, &up[layer], active.units(), &input, hidden);
+                        if kernels.rounds_for(dtype) {
+                            linear_columns_rounded(isa, &pool, &turned[layer], gate, &mut output);
+                        } else {
+                            linear_columns(isa, &pool, &turned[layer], &active, hidden, &mut output);
+                        }
                     });
                 });
             }

@@ -71,9 +71,6 @@ impl Copies {
         if let Some(copy) = copies.iter().filter_map(Weak::upgrade).find(|copy| same(&copy.weight, weight)) {
             return Some(copy);
         }
-        if !Turned::supports(weight.dtype()) {
-            return None;
-        }
         let size = Turned::size(weight);
         let memory = budget.memory();
         if memory.used.checked_add(size)? > memory.limit / BUDGET_PART {

@@ -7,13 +7,12 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use gemma_hal::DType;
 use gemma_hal::block::BLOCK;
 
-use super::format::{self, Decode};
+use super::column::{Column, with_column};
 use super::lanes::Simd;
 use super::tile::{Chunk, DEPTH};
-use super::turned::Turned;
+use super::turned::{GROUP, Scaling, Turned};
 use super::{Isa, Kernel};
 use crate::pool::Pool;
 
@@ -132,76 +131,10 @@ pub fn linear_columns(
     let size = chunks.div_ceil(pool.threads() * 2).clamp(MIN_CHUNKS, MAX_CHUNKS);
     pool.for_chunks_mut(output, size * BLOCK, |task, output| {
         let chunks = task * size..chunks.min((task + 1) * size);
-        match weight.dtype() {
-            DType::F32 => {
-                isa.run(Columns::<Plain<format::F32>>::new(weight, active, input, chunks, output));
-            }
-            DType::F16 => {
-                isa.run(Columns::<Plain<format::F16>>::new(weight, active, input, chunks, output));
-            }
-            DType::BF16 => {
-                isa.run(Columns::<Plain<format::BF16>>::new(weight, active, input, chunks, output));
-            }
-            DType::Q8_0 => {
-                isa.run(Columns::<Bytes>::new(weight, active, input, chunks, output));
-            }
-            DType::Q4_0 => {
-                isa.run(Columns::<Nibbles>::new(weight, active, input, chunks, output));
-            }
-            dtype => unreachable!("{dtype} is not turned"),
-        }
+        with_column!(weight.dtype(), C => {
+            isa.run(Columns::<C> { weight, active, input, chunks, output, column: PhantomData });
+        });
     });
-}
-
-/// How a column of a [`Turned`] weight is stored.
-trait Column {
-    /// The values of a block of rows.
-    type Chunk: bytemuck::Pod;
-    /// Whether rows have scales.
-    const SCALED: bool;
-
-    fn decode<S: Simd>(simd: S, values: &Self::Chunk, scales: &[u8; 2 * BLOCK], v: usize) -> S::F;
-}
-
-struct Plain<F>(PhantomData<F>);
-
-impl<F: Decode> Column for Plain<F>
-where
-    F::Chunk: bytemuck::Pod,
-{
-    type Chunk = F::Chunk;
-    const SCALED: bool = false;
-
-    #[inline(always)]
-    fn decode<S: Simd>(simd: S, values: &F::Chunk, _: &[u8; 2 * BLOCK], v: usize) -> S::F {
-        F::decode(simd, values, v)
-    }
-}
-
-/// Q8_0.
-struct Bytes;
-
-impl Column for Bytes {
-    type Chunk = [u8; BLOCK];
-    const SCALED: bool = true;
-
-    #[inline(always)]
-    fn decode<S: Simd>(simd: S, values: &[u8; BLOCK], scales: &[u8; 2 * BLOCK], v: usize) -> S::F {
-        simd.mul(simd.f16(scales, v), simd.i8(values, v))
-    }
-}
-
-/// Q4_0.
-struct Nibbles;
-
-impl Column for Nibbles {
-    type Chunk = [u8; BLOCK / 2];
-    const SCALED: bool = true;
-
-    #[inline(always)]
-    fn decode<S: Simd>(simd: S, values: &[u8; BLOCK / 2], scales: &[u8; 2 * BLOCK], v: usize) -> S::F {
-        simd.mul(simd.f16(scales, v), simd.i4(values, v))
-    }
 }
 
 /// Some rows of [`linear_columns`].
@@ -214,8 +147,17 @@ struct Columns<'a, C> {
     column: PhantomData<C>,
 }
 
-/// What a batch reads: for each column its chunks and their scales.
-type Batch<'a, C> = [(&'a [<C as Column>::Chunk], &'a [[u8; 2 * BLOCK]]); BATCH];
+/// What a batch reads of a column.
+struct Piece<'a, C: Column> {
+    values: &'a [C::Values],
+    scaling: Scaling<'a>,
+    /// Half of the group that the column is in.
+    half: usize,
+}
+
+impl<C: Column> Piece<'_, C> {
+    const NOTHING: Self = Self { values: &[], scaling: Scaling { scales: &[], factors: &[] }, half: 0 };
+}
 
 /// Sums that wait for others: one for each level of the tree, and for each chunk.
 type Stack = [[Chunk; MAX_CHUNKS]; LEVELS];
@@ -224,23 +166,15 @@ type Stack = [[Chunk; MAX_CHUNKS]; LEVELS];
 const LEVELS: usize = MAX_LANES.ilog2() as usize + 1;
 
 impl<'a, C: Column> Columns<'a, C> {
-    fn new(
-        weight: &'a Turned,
-        active: &'a ActiveUnits,
-        input: &'a [f32],
-        chunks: Range<usize>,
-        output: &'a mut [f32],
-    ) -> Self {
-        Self { weight, active, input, chunks, output, column: PhantomData }
-    }
-
     /// The chunks of a column that this task reads.
     #[inline(always)]
-    fn column(&self, unit: u32) -> (&'a [C::Chunk], &'a [[u8; 2 * BLOCK]]) {
-        let (values, scales) = self.weight.column(unit as usize);
-        let values: &[C::Chunk] = bytemuck::cast_slice(values);
-        let scales = if C::SCALED { &scales.as_chunks().0[self.chunks.clone()] } else { &[] };
-        (&values[self.chunks.clone()], scales)
+    fn column(&self, unit: u32) -> Piece<'a, C> {
+        let (weight, column) = (self.weight, unit as usize);
+        Piece {
+            values: weight.values::<C>(column, &self.chunks),
+            scaling: weight.scaling::<C>(column / GROUP, &self.chunks),
+            half: column % GROUP / (GROUP / 2),
+        }
     }
 
     /// Adds up one lane and all lanes before it whose sums wait for it.
@@ -252,7 +186,7 @@ impl<'a, C: Column> Columns<'a, C> {
         let mut start = units.start;
         loop {
             let end = units.end.min(start + BATCH);
-            let mut batch: Batch<'_, C> = [(&[], &[]); BATCH];
+            let mut batch: [Piece<'_, C>; BATCH] = [const { Piece::NOTHING }; BATCH];
             let mut inputs = [0.0; BATCH];
             for index in start..end {
                 batch[index - start] = self.column(self.active.units[index]);
@@ -267,9 +201,8 @@ impl<'a, C: Column> Columns<'a, C> {
                 for v in 0..S::VECTORS {
                     let first = start == units.start;
                     let mut sum = if first { simd.zero() } else { simd.load(&stack[depth][chunk], v) };
-                    for ((values, scales), input) in batch.iter().zip(inputs) {
-                        let scales = if C::SCALED { &scales[chunk] } else { &[0; 2 * BLOCK] };
-                        let values = C::decode(simd, &values[chunk], scales, v);
+                    for (Piece { values, scaling, half }, input) in batch.iter().zip(inputs) {
+                        let values = C::decode(simd, &values[chunk], scaling.chunk::<C>(chunk), *half, v);
                         sum = simd.fma(values, simd.splat(*input), sum);
                     }
                     let mut place = depth;
@@ -291,8 +224,8 @@ impl<'a, C: Column> Columns<'a, C> {
 
     #[inline(always)]
     fn ask_for<S: Simd>(&self, simd: S, unit: u32) {
-        let (values, scales) = self.column(unit);
-        for bytes in [bytemuck::cast_slice(values), scales.as_flattened()] {
+        let Piece { values, scaling, .. } = self.column(unit);
+        for bytes in [bytemuck::cast_slice(values), scaling.scales] {
             let bytes: &[u8] = bytes;
             for line in bytes.chunks(64) {
                 simd.prefetch(line.as_ptr());

@@ -6,14 +6,14 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use gemma_hal::DType;
 use gemma_hal::block::BLOCK;
 
 use super::activation::{self, Layout, Rounded};
 use super::{CHAINS, GROUP};
 use crate::pool::Pool;
+use crate::simd::column::{Blocks, More, Quants, with_blocks};
 use crate::simd::lanes::part;
-use crate::simd::turned::Turned;
+use crate::simd::turned::{STRIP, Turned};
 use crate::simd::{Isa, Kernel, Simd};
 
 /// The most blocks of rows that a task works on: their sums stay in the first-level cache.
@@ -21,6 +21,9 @@ const MAX_CHUNKS: usize = 32;
 
 /// The fewest: below, a task reads less than a few cache lines of each column.
 const MIN_CHUNKS: usize = 4;
+
+/// Blocks of the input whose weights are asked for before they are needed.
+const AHEAD: usize = 2;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -38,57 +41,26 @@ pub fn linear_columns_rounded(isa: Isa, pool: &Pool, weight: &Turned, input: &[f
         let size = weight.rows().div_ceil(BLOCK).div_ceil(pool.threads()).clamp(MIN_CHUNKS, MAX_CHUNKS);
         pool.for_chunks_mut(output, size * BLOCK, |task, output| {
             let chunks = task * size..task * size + output.len().div_ceil(BLOCK);
-            match weight.dtype() {
-                DType::Q8_0 => isa.run(Columns::<Bytes>::new(weight, rounded, chunks, output)),
-                DType::Q4_0 => isa.run(Columns::<Nibbles>::new(weight, rounded, chunks, output)),
-                dtype => unreachable!("no integer kernel for {dtype}"),
-            }
+            with_blocks!(weight.dtype(), B => {
+                isa.run(Columns::<B> { weight, input: rounded, chunks, output, blocks: PhantomData });
+            });
         });
     });
 }
 
-/// How 32 quants of a column are stored.
-trait Quants {
-    type Chunk: bytemuck::Pod;
-    fn decode<S: Simd>(simd: S, chunk: &Self::Chunk, v: usize) -> S::F;
-}
-
-struct Bytes;
-
-impl Quants for Bytes {
-    type Chunk = [u8; BLOCK];
-
-    #[inline(always)]
-    fn decode<S: Simd>(simd: S, chunk: &Self::Chunk, v: usize) -> S::F {
-        simd.i8(chunk, v)
-    }
-}
-
-struct Nibbles;
-
-impl Quants for Nibbles {
-    type Chunk = [u8; BLOCK / 2];
-
-    #[inline(always)]
-    fn decode<S: Simd>(simd: S, chunk: &Self::Chunk, v: usize) -> S::F {
-        simd.i4(chunk, v)
-    }
-}
-
 /// Some rows of a product.
-struct Columns<'a, Q> {
+struct Columns<'a, B> {
     weight: &'a Turned,
     input: Rounded<'a>,
     chunks: Range<usize>,
     output: &'a mut [f32],
-    quants: PhantomData<Q>,
+    blocks: PhantomData<B>,
 }
 
-impl<'a, Q: Quants> Columns<'a, Q> {
-    fn new(weight: &'a Turned, input: Rounded<'a>, chunks: Range<usize>, output: &'a mut [f32]) -> Self {
-        Self { weight, input, chunks, output, quants: PhantomData }
-    }
+/// A column that is not skipped, and its quant of the input.
+type Active<'a, B> = (&'a [<B as Blocks>::Quants], f32);
 
+impl<'a, B: Blocks> Columns<'a, B> {
     /// The quants of a block of the input.
     #[inline(always)]
     fn quants(&self, block: usize) -> [i8; BLOCK] {
@@ -100,66 +72,95 @@ impl<'a, Q: Quants> Columns<'a, Q> {
         quants
     }
 
-    /// The values of a column that this task reads, and the scales of its block.
+    /// The chunks of a column that this task reads.
     #[inline(always)]
-    fn column(&self, column: usize) -> (&'a [Q::Chunk], &'a [[u8; 2 * BLOCK]]) {
-        let (values, scales) = self.weight.column(column);
-        let values: &[Q::Chunk] = bytemuck::cast_slice(values);
-        (&values[self.chunks.clone()], &scales.as_chunks().0[self.chunks.clone()])
+    fn values(&self, block: usize, column: usize) -> &'a [B::Quants] {
+        self.weight.values::<B>(block * BLOCK + column, &self.chunks)
     }
 
     /// Asks memory for what a block of the input needs: pieces that lie too far apart for the hardware to foresee.
     #[inline(always)]
-    fn ask<S: Simd>(&self, simd: S, block: usize, quants: &[i8; BLOCK]) {
+    fn ask<S: Simd>(&self, simd: S, block: usize, first_of_strip: bool) {
         let ask = |bytes: &[u8]| bytes.iter().step_by(LINE).for_each(|byte| simd.prefetch(byte));
-        for (column, _) in quants.iter().enumerate().filter(|(_, quant)| **quant != 0) {
-            ask(bytemuck::cast_slice(self.column(block * BLOCK + column).0));
+        for (column, _) in self.quants(block).iter().enumerate().filter(|(_, quant)| **quant != 0) {
+            ask(bytemuck::cast_slice(self.values(block, column)));
         }
-        ask(self.column(block * BLOCK).1.as_flattened());
+        let scaling = self.weight.scaling::<B>(block, &self.chunks);
+        ask(scaling.scales);
+        if first_of_strip {
+            ask(scaling.factors);
+        }
     }
 
     /// Adds the products of a block of the input to its chain.
     #[inline(always)]
-    fn add<S: Simd>(&self, simd: S, block: usize, quants: &[i8; BLOCK], chain: &mut [[f32; BLOCK]]) {
-        let mut dots = [[0.0; BLOCK]; MAX_CHUNKS];
-        for (column, quant) in quants.iter().enumerate().filter(|(_, quant)| **quant != 0) {
-            let factor = simd.splat(f32::from(*quant));
-            for (dots, values) in dots.iter_mut().zip(self.column(block * BLOCK + column).0) {
-                for v in 0..S::VECTORS {
-                    let sum = simd.fma(Q::decode(simd, values, v), factor, simd.load(dots, v));
-                    simd.store(dots, v, sum);
-                }
+    fn add<S: Simd>(&self, simd: S, block: usize, chain: &mut [[f32; BLOCK]]) {
+        let mut active: [Active<'_, B>; BLOCK] = [(&[], 0.0); BLOCK];
+        let mut counts = [0; 2];
+        let quants = self.quants(block);
+        for (half, quants) in quants.as_chunks::<{ BLOCK / 2 }>().0.iter().enumerate() {
+            counts[half] = counts[0];
+            for (column, quant) in quants.iter().enumerate().filter(|(_, quant)| **quant != 0) {
+                active[counts[half]] = (self.values(block, half * BLOCK / 2 + column), f32::from(*quant));
+                counts[half] += 1;
             }
         }
+        let (first, last) = active[..counts[1]].split_at(counts[0]);
+        let all = &active[..counts[1]];
+        // Of the products of inputs with quants, what those with stored values lack.
+        let sum = self.input.sums[block] as f32;
+        let (sum, lift) = (simd.splat(sum), simd.splat(B::LIFT * sum));
         let factor = simd.splat(self.input.scales[block]);
-        for ((sums, dots), scales) in chain.iter_mut().zip(&dots).zip(self.column(block * BLOCK).1) {
+        let scaling = self.weight.scaling::<B>(block, &self.chunks);
+        for (chunk, chain) in chain.iter_mut().enumerate().take(self.chunks.len()) {
+            let scaling = scaling.chunk::<B>(chunk);
             for v in 0..S::VECTORS {
-                let scale = simd.mul(simd.f16(scales, v), factor);
-                simd.store(sums, v, simd.fma(simd.load(dots, v), scale, simd.load(sums, v)));
+                let scale = simd.mul(scaling.scale::<B, S>(simd, 0, v), factor);
+                let mut total = simd.load(chain, v);
+                if B::MORE == More::Scale {
+                    total = simd.fma(dots::<B, S>(simd, first, lift, chunk, v), scale, total);
+                    let scale = simd.mul(scaling.scale::<B, S>(simd, 1, v), factor);
+                    total = simd.fma(dots::<B, S>(simd, last, lift, chunk, v), scale, total);
+                } else {
+                    total = simd.fma(dots::<B, S>(simd, all, lift, chunk, v), scale, total);
+                }
+                if matches!(B::MORE, More::Minimum | More::Offset) {
+                    let minimum = simd.mul(scaling.minimum::<B, S>(simd, v), factor);
+                    total = simd.fma(sum, minimum, total);
+                }
+                simd.store(chain, v, total);
             }
         }
     }
 }
 
-impl<Q: Quants> Kernel for Columns<'_, Q> {
+/// `start` and the products of a chunk of some columns, exactly.
+#[inline(always)]
+fn dots<B: Blocks, S: Simd>(simd: S, columns: &[Active<'_, B>], start: S::F, chunk: usize, v: usize) -> S::F {
+    let mut sum = start;
+    for (values, quant) in columns {
+        sum = simd.fma(values[chunk].read(simd, v), simd.splat(*quant), sum);
+    }
+    sum
+}
+
+impl<B: Blocks> Kernel for Columns<'_, B> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let mut chains = [[[0.0; BLOCK]; MAX_CHUNKS]; CHAINS];
-        let mut asked: Option<(usize, [i8; BLOCK])> = None;
-        for block in 0..self.weight.columns().div_ceil(BLOCK) {
-            if self.input.scales[block] == 0.0 {
-                continue;
+        let blocks = || (0..self.weight.columns().div_ceil(BLOCK)).filter(|b| self.input.scales[*b] != 0.0);
+        let (mut adding, mut strip) = (blocks(), None);
+        for (count, asked) in blocks().map(Some).chain([None; AHEAD]).enumerate() {
+            if let Some(block) = asked {
+                self.ask(simd, block, strip.replace(block / STRIP) != Some(block / STRIP));
             }
-            let quants = self.quants(block);
-            self.ask(simd, block, &quants);
-            if let Some((block, quants)) = asked.replace((block, quants)) {
-                self.add(simd, block, &quants, &mut chains[block % CHAINS]);
+            if count >= AHEAD
+                && let Some(block) = adding.next()
+            {
+                self.add(simd, block, &mut chains[block % CHAINS]);
             }
-        }
-        if let Some((block, quants)) = asked {
-            self.add(simd, block, &quants, &mut chains[block % CHAINS]);
         }
         let [a, b, c, d] = &chains;
         for (chunk, output) in self.output.chunks_mut(BLOCK).enumerate() {
