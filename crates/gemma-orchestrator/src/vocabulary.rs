@@ -50,8 +50,7 @@ pub fn from_json(json: &[u8], name: &str) -> Result<GgufVocabulary, EngineError>
     if derives_its_merges(&derived)? {
         vocabulary = Vocabulary { merges: None, ..derived };
     }
-    let says_all =
-        Tokenizer::from_vocabulary(&vocabulary).is_ok_and(|arrays| are_alike(&tokenizer, &arrays));
+    let says_all = Tokenizer::from_vocabulary(&vocabulary).is_ok_and(|arrays| are_alike(&tokenizer, &arrays));
     Ok(GgufVocabulary {
         model: MODEL.to_owned(),
         tokens: vocabulary.tokens,
