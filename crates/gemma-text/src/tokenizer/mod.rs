@@ -1,6 +1,6 @@
 //! From text to token ids and back: SentencePiece-style BPE, as all Gemma tokenizers are.
 //!
-//! Files are read and checked into [`Parts`], and these made into tables without a string or a merge of their own for
+//! Files are read and checked into `Parts`, and these made into tables without a string or a merge of their own for
 //! each of half a million entries. Special tokens never come out of plain text: no merge makes one.
 
 mod bpe;
