@@ -24,7 +24,7 @@ const LINE: usize = 64;
 /// For each strip of 8 groups the factors of its scales, where the format has some; then for each group a row of values
 /// for each of its 32 columns, and the scales.
 ///
-/// Rows are padded with zeros to whole chunks of 32; see [`Column`] for how a chunk is stored.
+/// Rows are padded with zeros to whole chunks of 32; see `Column` for how a chunk is stored.
 #[derive(Debug)]
 pub struct Turned {
     dtype: DType,
