@@ -2,6 +2,9 @@
 //!
 //! [`CpuDevice`] is the one to run; [`reference::ReferenceDevice`] is the one to believe. Weights are used where they
 //! lie, in whatever type the file has; nothing here knows a model or a file format.
+//!
+//! The kernels are small functions that must be inlined into loops of other modules: leave the profile's `lto` at its
+//! default or at `"thin"`. With `lto = "off"` and several codegen units they were measured 3 to 4 times slower.
 
 mod device;
 pub mod measure;
