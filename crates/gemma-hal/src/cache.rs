@@ -1,6 +1,4 @@
 //! [`HostCache`]: a KV cache in the machine's own memory, and [`Snapshot`], the form in which caches travel.
-//!
-//! Position `p` of a layer lies in slot `p mod capacity`; a layer without a window has a slot for every position.
 
 use std::any::Any;
 
@@ -9,8 +7,9 @@ use half::f16;
 
 use crate::block::{BLOCK, BlockQ8_0};
 use crate::budget::{Budget, Reservation};
-use crate::device::{Cache, is_cache_dtype};
+use crate::device::Cache;
 use crate::plan::CacheLayout;
+use crate::positions::Positions;
 use crate::{DType, DeviceError};
 
 /// What is wrong with a part of a block.
@@ -125,15 +124,9 @@ impl HostLayer {
 /// A cache that the CPU reads and writes.
 #[derive(Debug)]
 pub struct HostCache {
-    layout: CacheLayout,
+    positions: Positions,
     layers: Vec<HostLayer>,
-    context: usize,
-    chunk: usize,
-    len: usize,
-    /// Positions ever written since the cache was empty; tells what the rings have lost.
-    written: usize,
     reservation: Reservation,
-    device: String,
 }
 
 /// What a cache held: for each layer the positions that it still had, oldest first.
@@ -171,22 +164,10 @@ impl HostCache {
         context: usize,
         chunk: usize,
     ) -> Result<Self, DeviceError> {
-        let device = device.to_owned();
-        if !is_cache_dtype(layout.dtype) {
-            return Err(DeviceError::Unsupported { device, what: format!("a KV cache in {}", layout.dtype) });
-        }
-        let block = layout.dtype.block_len();
-        if let Some(layer) = layout.layers.iter().find(|layer| !layer.width.is_multiple_of(block)) {
-            let what = format!("a KV cache in {} of {} values a position", layout.dtype, layer.width);
-            return Err(DeviceError::Unsupported { device, what });
-        }
-        if context == 0 || chunk == 0 {
-            let detail = "a cache for no positions".to_owned();
-            return Err(DeviceError::InvalidCall { device, detail });
-        }
-        let reservation = budget.reserve("the KV cache", layout.bytes(context, chunk))?;
+        let positions = Positions::new(device, layout, context, chunk)?;
+        let reservation = budget.reserve("the KV cache", positions.bytes())?;
         let layers = layout.layers.iter().enumerate().map(|(index, layer)| {
-            let capacity = layout.capacity(index, context, chunk);
+            let capacity = positions.capacity(index);
             let len = capacity * layer.width;
             HostLayer {
                 capacity,
@@ -196,9 +177,7 @@ impl HostCache {
                 values: Slots::zeros(layout.dtype, len),
             }
         });
-        let layers = layers.collect();
-        let layout = layout.clone();
-        Ok(Self { layout, layers, context, chunk, len: 0, written: 0, reservation, device })
+        Ok(Self { layers: layers.collect(), positions, reservation })
     }
 
     /// The cache behind a [`Cache`] object, if it is one of `device`'s.
@@ -214,12 +193,12 @@ impl HostCache {
 
     /// Says that `tokens` positions are about to be written behind the ones held.
     pub fn begin(&mut self, tokens: usize) {
-        self.written = self.written.max(self.len + tokens);
+        self.positions.begin(tokens);
     }
 
     /// Makes the positions written since [`HostCache::begin`] part of the cache.
     pub fn commit(&mut self, tokens: usize) {
-        self.len += tokens;
+        self.positions.commit(tokens);
     }
 
     /// A layer.
@@ -231,41 +210,27 @@ impl HostCache {
     pub fn layer_mut(&mut self, index: usize) -> &mut HostLayer {
         &mut self.layers[index]
     }
-
-    /// The oldest position that `layer` still has.
-    fn oldest(&self, layer: &HostLayer) -> usize {
-        self.written.saturating_sub(layer.capacity)
-    }
 }
 
 impl Cache for HostCache {
     fn layout(&self) -> &CacheLayout {
-        &self.layout
+        self.positions.layout()
     }
 
     fn context(&self) -> usize {
-        self.context
+        self.positions.context()
     }
 
     fn chunk(&self) -> usize {
-        self.chunk
+        self.positions.chunk()
     }
 
     fn len(&self) -> usize {
-        self.len
+        self.positions.len()
     }
 
     fn truncate(&mut self, length: usize) -> bool {
-        if length == 0 {
-            (self.len, self.written) = (0, 0);
-            return true;
-        }
-        let whole = |layer: &HostLayer| self.oldest(layer) <= layer.first_visible(length);
-        if length > self.len || !self.layers.iter().all(whole) {
-            return false;
-        }
-        self.len = length;
-        true
+        self.positions.truncate(length)
     }
 
     fn bytes(&self) -> u64 {
@@ -273,49 +238,30 @@ impl Cache for HostCache {
     }
 
     fn export(&self) -> Result<Snapshot, DeviceError> {
-        let layers = self.layers.iter().map(|layer| {
-            let first = self.oldest(layer).min(self.len);
+        let len = self.positions.len();
+        let layers = self.layers.iter().enumerate().map(|(index, layer)| {
+            let first = self.positions.oldest(index);
             let (mut keys, mut values) = (Vec::new(), Vec::new());
             for (slots, out) in [(&layer.keys, &mut keys), (&layer.values, &mut values)] {
-                out.resize((self.len - first) * layer.width, 0.0);
-                for (position, row) in (first..self.len).zip(out.chunks_exact_mut(layer.width)) {
+                out.resize((len - first) * layer.width, 0.0);
+                for (position, row) in (first..len).zip(out.chunks_exact_mut(layer.width)) {
                     slots.read(layer.slot(position), row);
                 }
             }
             SnapshotLayer { first, keys, values }
         });
-        Ok(Snapshot { layout: self.layout.clone(), len: self.len, layers: layers.collect() })
+        Ok(Snapshot { layout: self.positions.layout().clone(), len, layers: layers.collect() })
     }
 
     fn import(&mut self, snapshot: &Snapshot) -> Result<(), DeviceError> {
-        let wrong = |detail: &str| {
-            Err(DeviceError::InvalidCall { device: self.device.clone(), detail: detail.to_owned() })
-        };
-        if snapshot.layout.layers != self.layout.layers || snapshot.layers.len() != self.layers.len() {
-            return wrong("the snapshot has another layout");
-        }
-        if snapshot.len > self.context {
-            return wrong("the snapshot is longer than the context");
-        }
-        for (layer, from) in self.layers.iter().zip(&snapshot.layers) {
-            let needed = layer.first_visible(snapshot.len).min(snapshot.len);
-            let values = snapshot.len.checked_sub(from.first).map(|positions| positions * layer.width);
-            if from.first > needed || values != Some(from.keys.len()) || values != Some(from.values.len()) {
-                return wrong("the snapshot lacks positions");
-            }
-        }
+        self.positions.check_import(snapshot)?;
         for (layer, from) in self.layers.iter_mut().zip(&snapshot.layers) {
             let rows = from.keys.chunks_exact(layer.width).zip(from.values.chunks_exact(layer.width));
             for (position, (key, value)) in (from.first..).zip(rows) {
                 layer.write(position, key, value);
             }
         }
-        // A ring may be larger than what the other cache still had: claim nothing older than what came.
-        let missing = |(layer, from): (&HostLayer, &SnapshotLayer)| from.first + layer.capacity;
-        let claimed =
-            self.layers.iter().zip(&snapshot.layers).filter(|(_, from)| from.first > 0).map(missing);
-        self.len = snapshot.len;
-        self.written = claimed.max().unwrap_or(0).max(snapshot.len);
+        self.positions.take_over(snapshot);
         Ok(())
     }
 
@@ -327,7 +273,7 @@ impl Cache for HostCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::CACHE_DTYPES;
+    use crate::device::{CACHE_DTYPES, is_cache_dtype};
     use crate::plan::CacheLayer;
 
     /// Values a position: the fewest that every type of cache can hold.

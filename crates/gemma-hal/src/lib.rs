@@ -19,7 +19,9 @@ pub mod fault;
 pub mod null;
 pub mod op;
 mod plan;
+mod positions;
 pub mod random;
+pub mod rotary;
 mod storage;
 mod weight;
 
@@ -36,5 +38,6 @@ pub use dtype::DType;
 pub use error::DeviceError;
 pub use op::{BufferId, Op, WeightId};
 pub use plan::{Buffer, CacheLayer, CacheLayout, NamedWeight, Outputs, Plan, PlanBuilder, Rows, Step};
+pub use positions::Positions;
 pub use storage::Storage;
 pub use weight::{ViewError, Weight};

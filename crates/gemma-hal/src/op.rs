@@ -470,8 +470,3 @@ impl Op {
         }
     }
 }
-
-/// `theta^(−2i/dim)`: radians a position for pair `i` of a head, in f32 as transformers computes it.
-pub fn rotary_frequency(theta: f32, i: usize, dim: usize) -> f32 {
-    1.0 / theta.powf((2 * i) as f32 / dim as f32)
-}

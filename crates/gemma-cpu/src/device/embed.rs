@@ -1,6 +1,6 @@
 //! Embeddings and the choice of output rows.
 
-use gemma_hal::{Op, Weight, block};
+use gemma_hal::{Op, block};
 
 use super::Run;
 use crate::simd::{self, Output};
@@ -52,10 +52,21 @@ impl Run<'_> {
         self.pool.for_chunks_mut(out, kept, |row, out| {
             let id = ids[row] as usize;
             let token = table.row(if id < table.rows() { id } else { 0 });
-            for (block, context) in blocks.iter().zip(out.chunks_exact_mut(*width)) {
+            for (layer, context) in blocks.iter().zip(out.chunks_exact_mut(*width)) {
                 context.iter_mut().for_each(|value| *value *= projection_scale);
                 simd::rms_norm_in_place(isa, context, Some(norm), eps);
-                add_stored(table, token, usize::from(*block) * width, *table_scale, context);
+                block::visit_values(
+                    table.dtype(),
+                    token,
+                    usize::from(*layer) * width,
+                    *width,
+                    |i, values| {
+                        context[i..]
+                            .iter_mut()
+                            .zip(values)
+                            .for_each(|(out, value)| *out += table_scale * value);
+                    },
+                );
                 context.iter_mut().for_each(|value| *value *= std::f32::consts::FRAC_1_SQRT_2);
             }
         });
@@ -80,25 +91,5 @@ impl Run<'_> {
         // Pieces begin on whole vectors of their own row, so that a row comes out the same alone and among others.
         let piece = if rows == 1 { 4096 } else { table.rows() };
         self.pool.for_chunks_mut(out, piece, |_, logits| simd::soft_cap(isa, logits, softcap));
-    }
-}
-
-/// Adds `scale` times the values of a stored row from `first` on to `out`. Blocks need not begin at `first`.
-fn add_stored(table: &Weight, row: &[u8], first: usize, scale: f32, out: &mut [f32]) {
-    const ROOM: usize = 256;
-    let dtype = table.dtype();
-    let (len, bytes) = (dtype.block_len(), dtype.block_bytes());
-    let mut values = [0.0; ROOM];
-    let mut index = first;
-    while index < first + out.len() {
-        let begin = index / len * len;
-        let end = (begin + ROOM).min((first + out.len()).next_multiple_of(len));
-        let stored = &row[begin / len * bytes..end / len * bytes];
-        block::dequantise_row(dtype, stored, &mut values[..end - begin]);
-        let until = end.min(first + out.len());
-        for (out, value) in out[index - first..until - first].iter_mut().zip(&values[index - begin..]) {
-            *out += scale * value;
-        }
-        index = until;
     }
 }

@@ -21,10 +21,11 @@ use gemma_hal::{
     MemoryUse, Op, Plan, Reservation, Sparsity, Step, WeightId,
 };
 
+use gemma_hal::rotary::RotaryTables;
+
 use crate::pool::{self, Pool, PoolOptions};
 use crate::simd::{self, Activations, Isa, Kernels};
 use memory::Memory;
-use rotary::RotaryTables;
 use sparse::{Copies, Counters, Sparse};
 use upcoming::{Foresee, Upcoming};
 
@@ -151,7 +152,7 @@ impl Device for CpuDevice {
         let kept = kept_as_vectors(&plan);
         let vectors = kept.iter().zip(plan.weights()).filter(|(kept, _)| **kept);
         let vectors: u64 = vectors.map(|(_, named)| named.weight.values()).sum();
-        let values = (rotary::table_values(&plan) + scratch) as u64 + vectors;
+        let values = (gemma_hal::rotary::table_values(&plan) + scratch) as u64 + vectors;
         // Before anything is made: what does not fit must not be asked of the system.
         let bytes = plan.arena().bytes().saturating_add(values.saturating_mul(4));
         let bytes = bytes.saturating_add(Sparse::list_bytes(&plan));

@@ -1,6 +1,6 @@
 //! The formulas of `gemma_hal::op`, a row at a time.
 
-use gemma_hal::{Weight, block, op};
+use gemma_hal::{Weight, block, op, rotary};
 
 /// All values of a row of `weight`.
 pub(super) fn row(weight: &Weight, row: usize) -> Vec<f32> {
@@ -65,7 +65,7 @@ pub(super) fn rotate(head: &mut [f32], position: usize, theta: f32, stretch: f32
     let half = head.len() / 2;
     let (low, high) = head.split_at_mut(half);
     for (i, (a, b)) in low.iter_mut().zip(high).enumerate() {
-        let angle = position as f32 * (op::rotary_frequency(theta, i, 2 * half) / stretch);
+        let angle = position as f32 * (rotary::rotary_frequency(theta, i, 2 * half) / stretch);
         let (sin, cos) = f64::from(angle).sin_cos();
         let (x, y) = (f64::from(*a), f64::from(*b));
         *a = (x * cos - y * sin) as f32;

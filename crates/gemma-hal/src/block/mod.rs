@@ -42,6 +42,33 @@ pub fn dequantise_row(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
+/// Calls `visit` with values `first .. first + count` of a stored row, piece by piece: the index of a piece's first
+/// value, counted from `first`, and the piece. Blocks need not begin at `first`.
+///
+/// # Panics
+/// When the row has fewer values.
+pub fn visit_values(
+    dtype: DType,
+    row: &[u8],
+    first: usize,
+    count: usize,
+    mut visit: impl FnMut(usize, &[f32]),
+) {
+    const ROOM: usize = SUPER_BLOCK;
+    let (len, bytes) = (dtype.block_len(), dtype.block_bytes());
+    let mut values = [0.0; ROOM];
+    let mut index = first;
+    while index < first + count {
+        let begin = index / len * len;
+        let end = (begin + ROOM).min((first + count).next_multiple_of(len));
+        let stored = &row[begin / len * bytes..end / len * bytes];
+        dequantise_row(dtype, stored, &mut values[..end - begin]);
+        let until = end.min(first + count);
+        visit(index - first, &values[index - begin..until - begin]);
+        index = until;
+    }
+}
+
 fn decode<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
     for (bytes, out) in bytes.as_chunks::<N>().0.iter().zip(out) {
         *out = value(*bytes);

@@ -1,0 +1,70 @@
+//! Grids, and the launch of products.
+
+use cubecl::prelude::*;
+
+use super::Run;
+use crate::gpu::Region;
+use crate::kernels::{ROW_UNITS, linear};
+use crate::weight::Matrix;
+
+/// Units of a cube whose units work on a value each.
+const VALUE_UNITS: u32 = 256;
+
+/// A cube a row.
+pub(super) fn rows(count: usize) -> (CubeCount, CubeDim) {
+    (CubeCount::new_2d(1, count as u32), CubeDim::new_1d(ROW_UNITS))
+}
+
+/// A unit a value.
+pub(super) fn values(count: usize) -> (CubeCount, CubeDim) {
+    (CubeCount::new_1d((count as u32).div_ceil(VALUE_UNITS)), CubeDim::new_1d(VALUE_UNITS))
+}
+
+/// Rows of activations: `count` of them, `stride` values apart, of which a product takes or writes the first ones.
+pub(super) struct Rows<'a> {
+    pub(super) region: &'a Region,
+    pub(super) stride: usize,
+}
+
+impl Run<'_> {
+    /// `output[t] = matrix[rows] · input[t]` for `count` rows of activations.
+    pub(super) fn product(
+        &self,
+        matrix: &Matrix,
+        wanted: std::ops::Range<usize>,
+        input: &Rows<'_>,
+        output: &Rows<'_>,
+        count: usize,
+    ) {
+        for part in &matrix.parts {
+            let (first, end) = (wanted.start.max(part.rows.start), wanted.end.min(part.rows.end));
+            if first >= end {
+                continue;
+            }
+            let written = first - wanted.start;
+            let out = output.region.part(written, output.region.len() - written);
+            // Subgroups may be smaller than the largest: cubes beyond the last row do nothing.
+            let planes = (linear::UNITS / self.gpu.largest_plane).max(1);
+            let cubes = ((end - first) as u32).div_ceil(planes);
+            // SAFETY: the plan's check has compared the shapes of weight, input and output, and `part` has as many
+            // words and scales as its rows take in this format.
+            unsafe {
+                linear::product::launch_unchecked(
+                    &self.gpu.client,
+                    CubeCount::new_2d(cubes, count as u32),
+                    CubeDim::new_1d(linear::UNITS),
+                    part.words.arg(),
+                    part.scales.arg(),
+                    input.region.arg(),
+                    out.arg(),
+                    first - part.rows.start,
+                    end - first,
+                    matrix.columns,
+                    input.stride,
+                    output.stride,
+                    matrix.format,
+                );
+            }
+        }
+    }
+}

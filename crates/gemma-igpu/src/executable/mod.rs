@@ -1,0 +1,293 @@
+//! [`IgpuExecutable`]: a plan whose weights are on the device, and its runs.
+//!
+//! A run writes what the host knows (position, embeddings, angles) in one piece, launches the plan's kernels and reads
+//! the output. Runs of one token are recorded the second time and replayed from then on.
+
+mod embed;
+mod feed_forward;
+mod heads;
+mod inputs;
+mod launch;
+mod norm;
+mod streams;
+
+use std::sync::Arc;
+
+use cubecl::client::Graph;
+use gemma_hal::{
+    Budget, BufferId, Call, DeviceError, Executable, Op, Plan, Reservation, Step, WeightId, block,
+};
+
+use crate::cache::IgpuCache;
+use crate::gpu::{Gpu, Region};
+use crate::weight::{Matrices, Matrix};
+use inputs::Inputs;
+
+/// The most values of a head.
+const LARGEST_HEAD: usize = 512;
+
+/// Whether `plan` can run on a GPU.
+///
+/// # Errors
+/// [`DeviceError::Unsupported`].
+pub(crate) fn supports(device: &str, plan: &Plan) -> Result<(), DeviceError> {
+    for step in plan.steps() {
+        let what = match &step.op {
+            Op::Attention { heads, .. } if heads.dim > LARGEST_HEAD => {
+                format!("heads of {} values (at most {LARGEST_HEAD})", heads.dim)
+            }
+            Op::AltUpInit { projections, .. } | Op::AltUpMerge { projections, .. }
+                if projections.is_empty() =>
+            {
+                "AltUp with one stream".to_owned()
+            }
+            _ => continue,
+        };
+        return Err(DeviceError::Unsupported { device: device.to_owned(), what });
+    }
+    Ok(())
+}
+
+/// A weight on the device.
+enum Stored {
+    /// Multiplied with.
+    Matrix(Arc<Matrix>),
+    /// Read as f32 values.
+    Vector(Region),
+    /// Read by the host alone.
+    Host,
+}
+
+/// A plan on a GPU.
+pub(crate) struct IgpuExecutable {
+    plan: Arc<Plan>,
+    gpu: Gpu,
+    arena: Region,
+    weights: Vec<Stored>,
+    inputs: Inputs,
+    /// For a cache, once it has been recorded, the launches of a run of one token.
+    recorded: Option<(u64, Graph)>,
+    /// The cache of the last run of one token.
+    seen: Option<u64>,
+    output: Vec<f32>,
+    _reservation: Reservation,
+}
+
+/// A run in the making.
+struct Run<'a> {
+    plan: &'a Plan,
+    gpu: &'a Gpu,
+    arena: &'a Region,
+    weights: &'a [Stored],
+    inputs: &'a Inputs,
+    cache: &'a IgpuCache,
+    tokens: usize,
+}
+
+impl IgpuExecutable {
+    /// Uploads what is not there yet and allocates activations.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`] over budget.
+    pub(crate) fn new(
+        gpu: &Gpu,
+        budget: &Budget,
+        matrices: &Matrices,
+        plan: Arc<Plan>,
+    ) -> Result<Self, DeviceError> {
+        let uses = uses(&plan);
+        let vectors = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Vector);
+        let vectors: u64 = vectors.map(|(named, _)| named.weight.values() * 4).sum();
+        let inputs = Inputs::of(gpu, &plan);
+        let bytes = plan.arena().bytes() + vectors + inputs.bytes();
+        let reservation = budget.reserve("activations", bytes)?;
+        let mut weights = Vec::with_capacity(uses.len());
+        for (named, used) in plan.weights().iter().zip(&uses) {
+            weights.push(match used {
+                Use::Matrix => Stored::Matrix(matrices.get(gpu, budget, &named.name, &named.weight)?),
+                Use::Vector => Stored::Vector(vector(gpu, &named.weight)),
+                Use::Host => Stored::Host,
+            });
+        }
+        let arena = gpu.empty(plan.arena().len());
+        Ok(Self {
+            gpu: gpu.clone(),
+            arena,
+            weights,
+            inputs,
+            recorded: None,
+            seen: None,
+            output: Vec::new(),
+            plan,
+            _reservation: reservation,
+        })
+    }
+}
+
+/// How a plan uses a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Matrix,
+    Vector,
+    Host,
+}
+
+/// How each weight of `plan` is used.
+fn uses(plan: &Plan) -> Vec<Use> {
+    let mut uses = vec![Use::Vector; plan.weights().len()];
+    for step in plan.steps() {
+        let mut mark = |id: WeightId, used: Use| uses[id.index()] = used;
+        match &step.op {
+            Op::Embed { table, .. } => mark(*table, Use::Host),
+            Op::PerLayerEmbed { projection, table, .. } => {
+                mark(*projection, Use::Matrix);
+                mark(*table, Use::Host);
+            }
+            Op::AltUpInit { projections, .. } | Op::AltUpMerge { projections, .. } => {
+                projections.iter().for_each(|id| mark(*id, Use::Matrix));
+            }
+            Op::Linear { parts, .. } => parts.iter().for_each(|part| mark(part.weight, Use::Matrix)),
+            Op::FeedForward { gate, up, down, .. } => {
+                [gate, up, down].into_iter().for_each(|id| mark(*id, Use::Matrix));
+            }
+            Op::PerLayerInput { gate, projection, .. } => {
+                [gate, projection].into_iter().for_each(|id| mark(*id, Use::Matrix));
+            }
+            Op::Unembed { table, .. } => mark(*table, Use::Matrix),
+            _ => {}
+        }
+    }
+    uses
+}
+
+fn vector(gpu: &Gpu, weight: &gemma_hal::Weight) -> Region {
+    let mut values = vec![0.0_f32; weight.rows() * weight.columns()];
+    for (row, out) in values.chunks_exact_mut(weight.columns().max(1)).enumerate() {
+        block::dequantise_row(weight.dtype(), weight.row(row), out);
+    }
+    gpu.upload(bytemuck::cast_slice(&values))
+}
+
+impl Executable for IgpuExecutable {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn run(&mut self, mut call: Call<'_>) -> Result<(), DeviceError> {
+        call.check(&self.gpu.id, &self.plan)?;
+        call.deadline.check(&self.gpu.id, "starting a run")?;
+        let cache = IgpuCache::of(&self.gpu, call.cache)?;
+        let (start, count) = (cache.positions.len(), call.tokens.len());
+        cache.positions.begin(count);
+        self.output.clear();
+        self.inputs.write(&self.gpu, &self.plan, call.tokens, start);
+        let run = Run {
+            plan: &self.plan,
+            gpu: &self.gpu,
+            arena: &self.arena,
+            weights: &self.weights,
+            inputs: &self.inputs,
+            cache,
+            tokens: count,
+        };
+        for (index, step) in self.plan.steps().iter().enumerate() {
+            call.deadline.check(&self.gpu.id, step.op.name())?;
+            if let Some(probe) = call.probe.as_deref_mut() {
+                probe.before(index, step)?;
+            }
+            run.step(step);
+            if let Some(probe) = call.probe.as_deref_mut() {
+                run.show(probe, index, step, &call.deadline)?;
+            }
+        }
+        let output = match self.plan.output() {
+            Some(id) => self.gpu.read(&run.region(id), &call.deadline)?,
+            None => {
+                self.gpu.sync(&call.deadline)?;
+                Vec::new()
+            }
+        };
+        self.output = bytemuck::cast_vec(output);
+        cache.positions.commit(count);
+        Ok(())
+    }
+
+    fn output(&self) -> &[f32] {
+        &self.output
+    }
+}
+
+impl Run<'_> {
+    fn step(&self, step: &Step) {
+        match &step.op {
+            Op::Embed { .. } => self.embed(&step.op),
+            Op::PerLayerEmbed { .. } => self.per_layer_embed(&step.op),
+            Op::SelectOutputs { .. } => self.select_outputs(&step.op),
+            Op::AltUpInit { .. } => self.altup_init(&step.op),
+            Op::AltUpPredict { .. } => self.altup_predict(&step.op),
+            Op::AltUpCorrect { .. } => self.altup_correct(&step.op),
+            Op::AltUpMerge { .. } => self.altup_merge(&step.op),
+            Op::RmsNorm { .. } => self.rms_norm(&step.op),
+            Op::AddNorm { .. } => self.add_norm(&step.op),
+            Op::Linear { .. } => self.linear(&step.op),
+            Op::Rotary { .. } => self.rotary(&step.op),
+            Op::Attention { .. } => self.attention(&step.op),
+            Op::AttentionResidual { .. } => self.attention_residual(&step.op),
+            Op::FeedForward { .. } => self.feed_forward(&step.op),
+            Op::PerLayerInput { .. } => self.per_layer_input(&step.op),
+            Op::Unembed { .. } => self.unembed(&step.op),
+        }
+    }
+
+    /// Shows a probe what the step has left. Buffers are read when they are asked for.
+    fn show(
+        &self,
+        probe: &mut dyn gemma_hal::Probe,
+        index: usize,
+        step: &Step,
+        deadline: &gemma_hal::Deadline,
+    ) -> Result<(), DeviceError> {
+        // What a step launched counts as its own time.
+        self.gpu.sync(deadline)?;
+        let failed = std::cell::RefCell::new(None);
+        probe.after(index, step, &|id| match self.gpu.read(&self.region(id), deadline) {
+            Ok(words) => bytemuck::cast_vec(words),
+            Err(error) => {
+                *failed.borrow_mut() = Some(error);
+                vec![f32::NAN; self.region(id).len()]
+            }
+        });
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// The rows that a buffer has in this run.
+    fn region(&self, id: BufferId) -> Region {
+        let buffer = self.plan.buffer(id);
+        let rows = self.plan.row_count(buffer.rows, self.tokens);
+        self.arena.part(self.plan.arena().place(id).start, rows * buffer.width)
+    }
+
+    /// Rows that the operation works on.
+    fn rows(&self, op: &Op) -> usize {
+        self.plan.row_count(self.plan.op_rows(op), self.tokens)
+    }
+
+    /// Values of a row of a buffer.
+    fn width(&self, id: BufferId) -> usize {
+        self.plan.buffer(id).width
+    }
+
+    fn vector(&self, id: WeightId) -> &Region {
+        match &self.weights[id.index()] {
+            Stored::Vector(region) => region,
+            _ => unreachable!("the plan's uses have marked it as a vector"),
+        }
+    }
+
+    fn matrix(&self, id: WeightId) -> &Matrix {
+        match &self.weights[id.index()] {
+            Stored::Matrix(matrix) => matrix,
+            _ => unreachable!("the plan's uses have marked it as a matrix"),
+        }
+    }
+}

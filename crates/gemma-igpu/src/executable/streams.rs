@@ -1,0 +1,239 @@
+//! AltUp, the attention's end, and a layer's per-layer input.
+
+use gemma_hal::Op;
+
+use super::Run;
+use super::launch::{self, Rows};
+use crate::kernels::{per_layer, streams as kernels};
+
+impl Run<'_> {
+    pub(super) fn altup_init(&self, op: &Op) {
+        let Op::AltUpInit { input, projections, streams } = op else { return };
+        let (width, all, count) = (self.width(*input), self.width(*streams), self.rows(op));
+        let (x, out) = (self.region(*input), self.region(*streams));
+        for (index, id) in projections.iter().enumerate() {
+            let begin = (index + 1) * width;
+            let stream = out.part(begin, out.len() - begin);
+            self.product(
+                self.matrix(*id),
+                0..width,
+                &Rows { region: &x, stride: width },
+                &Rows { region: &stream, stride: all },
+                count,
+            );
+        }
+        let (cubes, units) = launch::rows(count);
+        // SAFETY: a cube works on one of the rows that the regions hold; the plan's check has compared widths.
+        unsafe {
+            kernels::init::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                x.arg(),
+                out.arg(),
+                width,
+                projections.len() + 1,
+            );
+        }
+    }
+
+    pub(super) fn altup_predict(&self, op: &Op) {
+        let Op::AltUpPredict { streams, active, router, coefficients, input_norm, normed } = op else {
+            return;
+        };
+        let width = self.width(*normed);
+        let (cubes, units) = launch::rows(self.rows(op));
+        // SAFETY: as in `altup_init`.
+        unsafe {
+            kernels::predict::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                self.region(*streams).arg(),
+                self.vector(router.norm).arg(),
+                self.vector(router.weight).arg(),
+                self.vector(*coefficients).arg(),
+                self.vector(*input_norm).arg(),
+                self.region(*normed).arg(),
+                self.plan.rms_eps(),
+                width,
+                self.width(*streams) / width,
+                *active,
+            );
+        }
+    }
+
+    pub(super) fn attention_residual(&self, op: &Op) {
+        let Op::AttentionResidual {
+            streams,
+            active,
+            normed,
+            attended,
+            laurel,
+            post_norm,
+            laurel_norm,
+            ffn_norm,
+            residual,
+            ffn_input,
+        } = op
+        else {
+            return;
+        };
+        let width = self.width(*normed);
+        let (cubes, units) = launch::rows(self.rows(op));
+        // SAFETY: as in `altup_init`.
+        unsafe {
+            kernels::attention_residual::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                self.region(*streams).arg(),
+                self.region(*normed).arg(),
+                self.region(*attended).arg(),
+                self.region(*laurel).arg(),
+                self.vector(*post_norm).arg(),
+                self.vector(*laurel_norm).arg(),
+                self.vector(*ffn_norm).arg(),
+                self.region(*residual).arg(),
+                self.region(*ffn_input).arg(),
+                self.plan.rms_eps(),
+                width,
+                self.width(*streams) / width,
+                *active,
+            );
+        }
+    }
+
+    pub(super) fn altup_correct(&self, op: &Op) {
+        let Op::AltUpCorrect { streams, active, residual, ffn, post_norm, router, coefficients } = op else {
+            return;
+        };
+        let width = self.width(*residual);
+        let (cubes, units) = launch::rows(self.rows(op));
+        // SAFETY: as in `altup_init`.
+        unsafe {
+            kernels::correct::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                self.region(*streams).arg(),
+                self.region(*residual).arg(),
+                self.region(*ffn).arg(),
+                self.vector(*post_norm).arg(),
+                self.vector(router.norm).arg(),
+                self.vector(router.weight).arg(),
+                self.vector(*coefficients).arg(),
+                self.plan.rms_eps(),
+                width,
+                self.width(*streams) / width,
+                *active,
+            );
+        }
+    }
+
+    pub(super) fn per_layer_input(&self, op: &Op) {
+        let Op::PerLayerInput {
+            streams,
+            active,
+            per_layer,
+            block,
+            scale,
+            gate,
+            projection,
+            norm,
+            scaled,
+            gated,
+        } = op
+        else {
+            return;
+        };
+        let (rows, width, narrow) = (self.rows(op), self.width(*scaled), self.width(*gated));
+        let all = self.width(*streams);
+        let (s, u, g) = (self.region(*streams), self.region(*scaled), self.region(*gated));
+        let (cubes, units) = launch::values(rows * width);
+        // SAFETY: the kernel compares each index with the number of values; rows of both regions are as wide as said.
+        unsafe {
+            per_layer::scale_active::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                s.arg(),
+                scale.map_or_else(|| self.vector(*norm), |id| self.vector(id)).arg(),
+                u.arg(),
+                rows * width,
+                width,
+                all,
+                active * width,
+                scale.is_some(),
+            );
+        }
+        let wide = Rows { region: &u, stride: width };
+        let thin = Rows { region: &g, stride: narrow };
+        self.product(self.matrix(*gate), 0..narrow, &wide, &thin, rows);
+        let (cubes, units) = launch::values(rows * narrow);
+        // SAFETY: as above; the plan's check has looked at the block.
+        unsafe {
+            per_layer::gate::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                g.arg(),
+                self.region(*per_layer).arg(),
+                rows * narrow,
+                narrow,
+                self.width(*per_layer),
+                block * narrow,
+            );
+        }
+        self.product(self.matrix(*projection), 0..width, &thin, &wide, rows);
+        let (cubes, units) = launch::rows(rows);
+        // SAFETY: as in `altup_init`.
+        unsafe {
+            per_layer::add::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                u.arg(),
+                self.vector(*norm).arg(),
+                s.arg(),
+                self.plan.rms_eps(),
+                width,
+                all / width,
+                *active,
+            );
+        }
+    }
+
+    pub(super) fn altup_merge(&self, op: &Op) {
+        let Op::AltUpMerge { streams, projections, norm, projected, output } = op else { return };
+        let (rows, width) = (self.rows(op), self.width(*output));
+        let (all, products) = (self.width(*streams), self.width(*projected));
+        let (s, p) = (self.region(*streams), self.region(*projected));
+        for (index, id) in projections.iter().enumerate() {
+            let (from, to) = ((index + 1) * width, index * width);
+            self.product(
+                self.matrix(*id),
+                0..width,
+                &Rows { region: &s.part(from, s.len() - from), stride: all },
+                &Rows { region: &p.part(to, p.len() - to), stride: products },
+                rows,
+            );
+        }
+        let (cubes, units) = launch::rows(rows);
+        // SAFETY: as in `altup_init`.
+        unsafe {
+            kernels::merge::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                s.arg(),
+                p.arg(),
+                self.vector(*norm).arg(),
+                self.region(*output).arg(),
+                self.plan.rms_eps(),
+                width,
+                projections.len() + 1,
+            );
+        }
+    }
+}

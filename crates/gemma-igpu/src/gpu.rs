@@ -1,0 +1,185 @@
+//! [`Gpu`]: one adapter's queue, its memory in words, and waits that end.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use cubecl::bytes::Bytes;
+use cubecl::client::Client;
+use cubecl::prelude::*;
+use cubecl::server::{Handle, ServerError};
+use cubecl::wgpu::{RuntimeOptions, Vulkan, WgpuDevice, WgpuSetup, try_init_setup};
+use gemma_hal::{Deadline, DeviceError};
+
+/// Launches that are handed to the driver at once. Few enough that a desktop stays fluent, many enough that a token is
+/// one or two submissions.
+const LAUNCHES_A_SUBMISSION: usize = 256;
+
+/// How often a wait looks at its deadline.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// Bytes of a word.
+pub(crate) const WORD: usize = 4;
+
+/// A queue of an adapter. Clones are the same queue.
+#[derive(Clone)]
+pub(crate) struct Gpu {
+    pub(crate) client: Client,
+    /// Name in errors.
+    pub(crate) id: Arc<str>,
+    /// The most units that a subgroup may have.
+    pub(crate) largest_plane: u32,
+    /// Most bytes of one binding.
+    pub(crate) largest_binding: u64,
+}
+
+impl Gpu {
+    /// Opens `selector`, or takes the queue that is open already.
+    pub(crate) fn open(id: &str, selector: &WgpuDevice) -> Result<Self, DeviceError> {
+        static OPEN: Mutex<Option<HashMap<WgpuDevice, WgpuSetup>>> = Mutex::new(None);
+        let driver = |detail: String| DeviceError::Driver { device: id.to_owned(), detail };
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = open.get_or_insert_default();
+        if !open.contains_key(selector) {
+            let options = RuntimeOptions::with_tasks_max(Some(LAUNCHES_A_SUBMISSION))
+                .map_err(|error| driver(error.to_string()))?;
+            let setup =
+                try_init_setup::<Vulkan>(selector, options).map_err(|error| driver(error.to_string()))?;
+            open.insert(selector.clone(), setup);
+        }
+        let client = cubecl::Device::Wgpu(selector.clone()).client();
+        let properties = client.properties();
+        let largest_plane = properties.hardware.plane_size_max;
+        let largest_binding = properties.memory.max_page_size;
+        Ok(Self { id: id.into(), largest_plane, largest_binding, client })
+    }
+
+    /// `words` words of memory, not cleared.
+    pub(crate) fn empty(&self, words: usize) -> Region {
+        Region { handle: self.client.empty(words.max(1) * WORD), words }
+    }
+
+    /// A copy of `words`.
+    pub(crate) fn upload(&self, words: &[u32]) -> Region {
+        if words.is_empty() {
+            return self.empty(0);
+        }
+        Region { handle: self.client.create_from_slice(bytemuck::cast_slice(words)), words: words.len() }
+    }
+
+    /// Overwrites the beginning of `region` after all that was launched before.
+    ///
+    /// # Panics
+    /// When `words` is longer.
+    pub(crate) fn write(&self, region: &Region, words: &[u32]) {
+        assert!(words.len() <= region.words, "{} words into {}", words.len(), region.words);
+        if !words.is_empty() {
+            let bytes = Bytes::from_bytes_vec(bytemuck::cast_slice(words).to_vec());
+            self.client.write(&region.part(0, words.len()).handle, bytes);
+        }
+    }
+
+    /// The words of `region`, when all that was launched before has run.
+    ///
+    /// # Errors
+    /// [`DeviceError::Timeout`] or [`DeviceError::Cancelled`] from the deadline, otherwise what the driver says.
+    pub(crate) fn read(&self, region: &Region, deadline: &Deadline) -> Result<Vec<u32>, DeviceError> {
+        let read = self.client.read_async(vec![region.handle.clone()]);
+        let bytes = self.wait(read, deadline, "reading results")?.map_err(|error| self.error(&error))?;
+        let mut words = vec![0; region.words];
+        let whole = bytes.first().and_then(|bytes| bytes.get(..region.words * WORD));
+        let whole = whole.ok_or_else(|| self.driver("fewer bytes read than asked for"))?;
+        bytemuck::cast_slice_mut(&mut words).copy_from_slice(whole);
+        Ok(words)
+    }
+
+    /// Waits until all that was launched has run.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`].
+    pub(crate) fn sync(&self, deadline: &Deadline) -> Result<(), DeviceError> {
+        self.wait(self.client.sync(), deadline, "waiting for the queue")?.map_err(|error| self.error(&error))
+    }
+
+    fn wait<T>(
+        &self,
+        future: impl Future<Output = T>,
+        deadline: &Deadline,
+        what: &str,
+    ) -> Result<T, DeviceError> {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let (mut context, mut future) = (Context::from_waker(&waker), pin!(future));
+        let mut checked = Instant::now();
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return Ok(value);
+            }
+            std::thread::park_timeout(GLANCE);
+            if checked.elapsed() >= GLANCE {
+                deadline.check(&self.id, what)?;
+                checked = Instant::now();
+            }
+        }
+    }
+
+    /// The driver's error as ours.
+    pub(crate) fn error(&self, error: &ServerError) -> DeviceError {
+        // Backtraces are for developers of the runtime.
+        let text = error.to_string();
+        let detail = text.split("\nBacktrace").next().unwrap_or_default().replace("\n", " ");
+        let device = self.id.to_string();
+        if error.is_device_poisoned() {
+            return DeviceError::Lost { device, detail };
+        }
+        DeviceError::Driver { device, detail }
+    }
+
+    fn driver(&self, detail: &str) -> DeviceError {
+        DeviceError::Driver { device: self.id.to_string(), detail: detail.to_owned() }
+    }
+}
+
+/// Wakes the thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Words of device memory. Clones are the same memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Region {
+    pub(crate) handle: Handle,
+    words: usize,
+}
+
+impl Region {
+    /// Words.
+    pub(crate) fn len(&self) -> usize {
+        self.words
+    }
+
+    /// `words` words from word `start` on.
+    ///
+    /// # Panics
+    /// When they are not there.
+    pub(crate) fn part(&self, start: usize, words: usize) -> Self {
+        assert!(start + words <= self.words, "{words} words from {start} of {}", self.words);
+        let after = (self.words - start - words) * WORD;
+        let handle = self.handle.clone().offset_start((start * WORD) as u64).offset_end(after as u64);
+        Self { handle, words }
+    }
+
+    /// As an argument of a kernel, an array of values of four bytes.
+    pub(crate) fn arg(&self) -> BufferArg {
+        debug_assert!(self.handle.size_in_used() >= (self.words * WORD) as u64);
+        // SAFETY: every way to make a region gives it a handle of at least `words` words.
+        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.words.max(1)) }
+    }
+}

@@ -1,0 +1,63 @@
+//! Sums over a cube, and functions whose precision Vulkan leaves open.
+
+use cubecl::prelude::*;
+
+use super::MOST_PLANES;
+
+/// The sum of `value` over all units of the cube, known to each of them.
+///
+/// Every unit must come here. Sums of units go to their subgroup, those of subgroups in order to the cube.
+#[cube]
+pub(crate) fn cube_sum(value: f32) -> f32 {
+    let mut partial = Shared::new_slice(MOST_PLANES);
+    let of_plane = plane_sum(value);
+    if UNIT_POS_PLANE == 0 {
+        partial[PLANE_POS as usize] = of_plane;
+    }
+    sync_cube();
+    let mut total = 0.0f32;
+    for plane in 0..(CUBE_DIM / PLANE_DIM) as usize {
+        total += partial[plane];
+    }
+    // The next sum may take the same place.
+    sync_cube();
+    total
+}
+
+/// The largest `value` of all units of the cube, known to each of them.
+#[cube]
+pub(crate) fn cube_max(value: f32) -> f32 {
+    let mut partial = Shared::new_slice(MOST_PLANES);
+    let of_plane = plane_max(value);
+    if UNIT_POS_PLANE == 0 {
+        partial[PLANE_POS as usize] = of_plane;
+    }
+    sync_cube();
+    let mut largest = partial[0];
+    for plane in 1..(CUBE_DIM / PLANE_DIM) as usize {
+        largest = max(largest, partial[plane]);
+    }
+    sync_cube();
+    largest
+}
+
+/// `tanh(x)` from the exponential, and from its series where that would cancel.
+#[cube]
+pub(crate) fn tanh(x: f32) -> f32 {
+    let square = x * x;
+    let tail = square * 0.021_869_489f32 - 0.053_968_254f32;
+    let tail = square * (square * tail + 0.133_333_34f32) - 0.333_333_34f32;
+    let series = x * (square * tail + 1.0f32);
+    let decay = (x.abs() * -2.0f32).exp();
+    let far = (1.0f32 - decay) / (decay + 1.0f32);
+    let signed = select(x < 0.0f32, -far, far);
+    select(square < 0.04f32, series, signed)
+}
+
+/// GELU with the tanh approximation: `x · sigmoid(2 · √(2/π) · (x + 0.044715 · x³))`.
+#[cube]
+pub(crate) fn gelu(x: f32) -> f32 {
+    let inner = x * 1.595_769_1f32 * (x * x * 0.044_715f32 + 1.0f32);
+    let decay = (0.0f32 - inner).exp();
+    x / (decay + 1.0f32)
+}

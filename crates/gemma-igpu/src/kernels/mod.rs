@@ -1,0 +1,20 @@
+//! The kernels, one file an operation. Each is written once for every adapter: subgroups may have any size.
+//!
+//! Buffers are f32 unless a name says otherwise. Rows are run side by side along the grid's second axis.
+
+pub(crate) mod attention;
+pub(crate) mod feed_forward;
+pub(crate) mod format;
+pub(crate) mod linear;
+pub(crate) mod math;
+pub(crate) mod norm;
+pub(crate) mod per_layer;
+pub(crate) mod rotary;
+pub(crate) mod rows;
+pub(crate) mod streams;
+
+/// Units of a cube that works on one row of activations.
+pub(crate) const ROW_UNITS: u32 = 256;
+
+/// The most subgroups that such a cube can have: none is smaller than four units.
+pub(crate) const MOST_PLANES: usize = 64;

@@ -1,0 +1,186 @@
+//! Weights in device memory, in layouts that kernels read in whole words.
+//!
+//! A matrix is an array of words and, where a block's f16 scale would break the words' alignment, an array of scales:
+//!
+//! | type | words of a block | scales |
+//! | --- | --- | --- |
+//! | F32 | 1 a value | – |
+//! | F16, BF16 | 1 for two values; an odd row is filled up | – |
+//! | Q8_0 | 8 of quants | f16 a block |
+//! | Q4_0 | 4 of nibbles | f16 a block |
+//! | Q4_1 | 1 of scale and minimum, 4 of nibbles | – |
+//! | Q5_0 | 1 of fifth bits, 4 of nibbles | f16 a block |
+//! | Q4_K, Q5_K | the block as it is: 36 and 44 | – |
+//! | Q6_K | 52: the block without its last two bytes | f16 a block |
+//!
+//! No byte is added or lost but for alignment. Rows follow each other without gaps. A matrix whose words are more than
+//! an adapter binds at once is split between rows.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use gemma_hal::{Budget, DType, DeviceError, Reservation, Weight};
+
+use crate::gpu::{Gpu, Region, WORD};
+use crate::kernels::format::Format;
+
+/// Rows of a matrix on the device.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Rows of the matrix that are here.
+    pub(crate) rows: Range<usize>,
+    pub(crate) words: Region,
+    pub(crate) scales: Region,
+}
+
+/// A matrix on the device.
+#[derive(Debug)]
+pub(crate) struct Matrix {
+    pub(crate) columns: usize,
+    pub(crate) format: Format,
+    /// One after the other.
+    pub(crate) parts: Vec<Part>,
+    _reservation: Reservation,
+}
+
+/// The layout of a type.
+pub(crate) const fn format(dtype: DType) -> Format {
+    match dtype {
+        DType::F32 => Format::F32,
+        DType::F16 => Format::F16,
+        DType::BF16 => Format::BF16,
+        DType::Q8_0 => Format::Q8_0,
+        DType::Q6K => Format::Q6K,
+        DType::Q5K => Format::Q5K,
+        DType::Q5_0 => Format::Q5_0,
+        DType::Q4_1 => Format::Q4_1,
+        DType::Q4K => Format::Q4K,
+        DType::Q4_0 => Format::Q4_0,
+    }
+}
+
+/// What makes two weights the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    address: usize,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    dtype: DType,
+}
+
+/// The matrices of a device: each is uploaded once for all plans that use it.
+#[derive(Debug, Default)]
+pub(crate) struct Matrices(Mutex<HashMap<Identity, (Weak<Matrix>, Weight)>>);
+
+impl Matrices {
+    /// `weight` on the device.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`] over budget.
+    pub(crate) fn get(
+        &self,
+        gpu: &Gpu,
+        budget: &Budget,
+        name: &str,
+        weight: &Weight,
+    ) -> Result<Arc<Matrix>, DeviceError> {
+        let identity = Identity {
+            address: weight.span().as_ptr() as usize,
+            rows: weight.rows(),
+            columns: weight.columns(),
+            stride: weight.row_stride(),
+            dtype: weight.dtype(),
+        };
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(matrix) = all.get(&identity).and_then(|(matrix, _)| matrix.upgrade()) {
+            return Ok(matrix);
+        }
+        // The address of a weight that is gone may come again with other bytes.
+        all.retain(|_, (matrix, _)| matrix.strong_count() > 0);
+        let matrix = Arc::new(upload(gpu, budget, name, weight)?);
+        // The weight is kept as long as its matrix, so that its address is nobody else's.
+        all.insert(identity, (Arc::downgrade(&matrix), weight.clone()));
+        Ok(matrix)
+    }
+}
+
+fn upload(gpu: &Gpu, budget: &Budget, name: &str, weight: &Weight) -> Result<Matrix, DeviceError> {
+    let format = format(weight.dtype());
+    let row = Row::of(weight);
+    let (words, scales) = (weight.rows() * row.words, (weight.rows() * row.scales).div_ceil(2));
+    let reservation = budget.reserve(name, ((words + scales) * WORD) as u64)?;
+    let most = (gpu.largest_binding as usize / WORD / row.words.max(1)).max(1);
+    let mut parts = Vec::new();
+    for first in (0..weight.rows()).step_by(most) {
+        let rows = first..(first + most).min(weight.rows());
+        let (words, scales) = pack(weight, rows.clone(), row);
+        parts.push(Part { rows, words: gpu.upload(&words), scales: gpu.upload(&scales) });
+    }
+    Ok(Matrix { columns: weight.columns(), format, parts, _reservation: reservation })
+}
+
+/// What a row takes.
+#[derive(Clone, Copy)]
+struct Row {
+    words: usize,
+    scales: usize,
+}
+
+impl Row {
+    fn of(weight: &Weight) -> Self {
+        let format = format(weight.dtype());
+        let values_a_block = match format {
+            Format::F16 | Format::BF16 => 2,
+            _ => weight.dtype().block_len(),
+        };
+        let blocks = weight.columns().div_ceil(values_a_block);
+        Self { words: blocks * format.block_words(), scales: if format.has_scales() { blocks } else { 0 } }
+    }
+}
+
+/// The words and scales of `rows`.
+fn pack(weight: &Weight, rows: Range<usize>, row: Row) -> (Vec<u32>, Vec<u32>) {
+    let count = rows.len();
+    let mut words = vec![0_u32; count * row.words];
+    let mut pairs = vec![0_u32; (count * row.scales).div_ceil(2)];
+    let scales: &mut [u16] = bytemuck::cast_slice_mut(&mut pairs);
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+    let row_bytes = row.words * WORD;
+    for (index, number) in rows.enumerate() {
+        let out = &mut bytes[index * row_bytes..][..row_bytes];
+        let scales = &mut scales[index * row.scales..][..row.scales];
+        pack_row(weight.dtype(), weight.row(number), out, scales);
+    }
+    (words, pairs)
+}
+
+fn pack_row(dtype: DType, stored: &[u8], out: &mut [u8], scales: &mut [u16]) {
+    let block = dtype.block_bytes();
+    let half = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+    match dtype {
+        DType::Q8_0 | DType::Q4_0 => {
+            let blocks = stored.chunks_exact(block).zip(out.chunks_exact_mut(block - 2));
+            for ((stored, out), scale) in blocks.zip(scales) {
+                *scale = half(stored);
+                out.copy_from_slice(&stored[2..]);
+            }
+        }
+        DType::Q5_0 => {
+            let blocks = stored.chunks_exact(block).zip(out.chunks_exact_mut(20));
+            for ((stored, out), scale) in blocks.zip(scales) {
+                *scale = half(stored);
+                out.copy_from_slice(&stored[2..]);
+            }
+        }
+        DType::Q6K => {
+            let blocks = stored.chunks_exact(block).zip(out.chunks_exact_mut(block - 2));
+            for ((stored, out), scale) in blocks.zip(scales) {
+                *scale = half(&stored[block - 2..]);
+                out.copy_from_slice(&stored[..block - 2]);
+            }
+        }
+        _ => out[..stored.len()].copy_from_slice(stored),
+    }
+}
