@@ -1,5 +1,7 @@
 //! The adapters that a machine has.
 
+use std::sync::OnceLock;
+
 use cubecl::wgpu::{WgpuBackend, WgpuDevice, WgpuDeviceKind, wgpu};
 
 /// What an adapter is.
@@ -31,6 +33,12 @@ pub struct Adapter {
 
 /// The Vulkan adapters of this machine; none where there is no loader or no driver.
 pub fn adapters() -> Vec<Adapter> {
+    /// Looked for once: loaders have crashed where instances came and went on several threads.
+    static FOUND: OnceLock<Vec<Adapter>> = OnceLock::new();
+    FOUND.get_or_init(find).clone()
+}
+
+fn find() -> Vec<Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: wgpu::Backends::VULKAN,
         ..wgpu::InstanceDescriptor::new_without_display_handle()

@@ -10,14 +10,19 @@ use std::time::{Duration, Instant};
 
 use cubecl::bytes::Bytes;
 use cubecl::client::Client;
+
 use cubecl::prelude::*;
 use cubecl::server::{Handle, ServerError};
 use cubecl::wgpu::{RuntimeOptions, Vulkan, WgpuDevice, WgpuSetup, try_init_setup};
+use cubecl_environment::stream::StreamId;
 use gemma_hal::{Deadline, DeviceError};
 
 /// Launches that are handed to the driver at once. Few enough that a desktop stays fluent, many enough that a token is
 /// one or two submissions.
 const LAUNCHES_A_SUBMISSION: usize = 256;
+
+/// The stream of all work.
+const STREAM: u64 = 0x6765_6d6d_61;
 
 /// How often a wait looks at its deadline.
 const GLANCE: Duration = Duration::from_millis(5);
@@ -51,7 +56,10 @@ impl Gpu {
                 try_init_setup::<Vulkan>(selector, options).map_err(|error| driver(error.to_string()))?;
             open.insert(selector.clone(), setup);
         }
-        let client = cubecl::Device::Wgpu(selector.clone()).client();
+        let mut client = cubecl::Device::Wgpu(selector.clone()).client();
+        // SAFETY: the runtime's streams order work of the same stream alone. One stream for all work of an adapter, from
+        // whichever thread, gives every launch, write and read the order in which they are asked for.
+        unsafe { client.set_stream(StreamId { value: STREAM }) };
         let properties = client.properties();
         let largest_plane = properties.hardware.plane_size_max;
         let largest_binding = properties.memory.max_page_size;

@@ -9,19 +9,21 @@ mod heads;
 mod inputs;
 mod launch;
 mod norm;
+mod recording;
 mod streams;
 
 use std::sync::Arc;
 
-use cubecl::client::Graph;
 use gemma_hal::{
-    Budget, BufferId, Call, DeviceError, Executable, Op, Plan, Reservation, Step, WeightId, block,
+    Budget, BufferId, Call, Deadline, DeviceError, Executable, Op, Plan, Probe, Reservation, Step, WeightId,
+    block,
 };
 
 use crate::cache::IgpuCache;
 use crate::gpu::{Gpu, Region};
 use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
+use recording::Recording;
 
 /// The most values of a head.
 const LARGEST_HEAD: usize = 512;
@@ -65,10 +67,7 @@ pub(crate) struct IgpuExecutable {
     arena: Region,
     weights: Vec<Stored>,
     inputs: Inputs,
-    /// For a cache, once it has been recorded, the launches of a run of one token.
-    recorded: Option<(u64, Graph)>,
-    /// The cache of the last run of one token.
-    seen: Option<u64>,
+    recording: Recording,
     output: Vec<f32>,
     _reservation: Reservation,
 }
@@ -115,8 +114,7 @@ impl IgpuExecutable {
             arena,
             weights,
             inputs,
-            recorded: None,
-            seen: None,
+            recording: Recording::default(),
             output: Vec::new(),
             plan,
             _reservation: reservation,
@@ -190,15 +188,10 @@ impl Executable for IgpuExecutable {
             cache,
             tokens: count,
         };
-        for (index, step) in self.plan.steps().iter().enumerate() {
-            call.deadline.check(&self.gpu.id, step.op.name())?;
-            if let Some(probe) = call.probe.as_deref_mut() {
-                probe.before(index, step)?;
-            }
-            run.step(step);
-            if let Some(probe) = call.probe.as_deref_mut() {
-                run.show(probe, index, step, &call.deadline)?;
-            }
+        match call.probe.as_deref_mut() {
+            Some(probe) => run.watched(probe, &call.deadline)?,
+            None if count == 1 => self.recording.run(&run, &call.deadline)?,
+            None => run.launch(&call.deadline)?,
         }
         let output = match self.plan.output() {
             Some(id) => self.gpu.read(&run.region(id), &call.deadline)?,
@@ -207,6 +200,9 @@ impl Executable for IgpuExecutable {
                 Vec::new()
             }
         };
+        if count == 1 {
+            self.recording.record(&run);
+        }
         self.output = bytemuck::cast_vec(output);
         cache.positions.commit(count);
         Ok(())
@@ -239,25 +235,34 @@ impl Run<'_> {
         }
     }
 
-    /// Shows a probe what the step has left. Buffers are read when they are asked for.
-    fn show(
-        &self,
-        probe: &mut dyn gemma_hal::Probe,
-        index: usize,
-        step: &Step,
-        deadline: &gemma_hal::Deadline,
-    ) -> Result<(), DeviceError> {
-        // What a step launched counts as its own time.
-        self.gpu.sync(deadline)?;
-        let failed = std::cell::RefCell::new(None);
-        probe.after(index, step, &|id| match self.gpu.read(&self.region(id), deadline) {
-            Ok(words) => bytemuck::cast_vec(words),
-            Err(error) => {
-                *failed.borrow_mut() = Some(error);
-                vec![f32::NAN; self.region(id).len()]
-            }
-        });
-        failed.into_inner().map_or(Ok(()), Err)
+    /// Launches the plan.
+    fn launch(&self, deadline: &Deadline) -> Result<(), DeviceError> {
+        for step in self.plan.steps() {
+            deadline.check(&self.gpu.id, step.op.name())?;
+            self.step(step);
+        }
+        Ok(())
+    }
+
+    /// Launches the plan, one step after the other, and shows a probe what each has left.
+    fn watched(&self, probe: &mut dyn Probe, deadline: &Deadline) -> Result<(), DeviceError> {
+        for (index, step) in self.plan.steps().iter().enumerate() {
+            deadline.check(&self.gpu.id, step.op.name())?;
+            probe.before(index, step)?;
+            self.step(step);
+            // What a step launched counts as its own time.
+            self.gpu.sync(deadline)?;
+            let failed = std::cell::RefCell::new(None);
+            probe.after(index, step, &|id| match self.gpu.read(&self.region(id), deadline) {
+                Ok(words) => bytemuck::cast_vec(words),
+                Err(error) => {
+                    *failed.borrow_mut() = Some(error);
+                    vec![f32::NAN; self.region(id).len()]
+                }
+            });
+            failed.into_inner().map_or(Ok(()), Err)?;
+        }
+        Ok(())
     }
 
     /// The rows that a buffer has in this run.

@@ -1,0 +1,54 @@
+//! Runs of one token, recorded once and replayed: their launches differ in nothing but what the host writes.
+
+use cubecl::client::Graph;
+use gemma_hal::{Deadline, DeviceError};
+
+use super::Run;
+
+/// The launches of a plan over one cache.
+#[derive(Default)]
+pub(super) struct Recording {
+    /// The cache, and its launches.
+    graph: Option<(u64, Graph)>,
+    /// The cache whose launches are about to be recorded: this run allocates what recording must not.
+    prepared: Option<u64>,
+    /// The cache of the last run.
+    last: Option<u64>,
+    /// Whether the driver has refused to record.
+    refused: bool,
+}
+
+impl Recording {
+    /// Runs what was recorded for the run's cache, or launches.
+    pub(super) fn run(&mut self, run: &Run<'_>, deadline: &Deadline) -> Result<(), DeviceError> {
+        let cache = run.cache.id;
+        if let Some((_, graph)) = self.graph.as_ref().filter(|(of, _)| *of == cache) {
+            // SAFETY: the launches touch weights, activations and inputs, which the executable owns as it owns this
+            // recording, and the cache that is lent to the run. All work of a device is on one stream.
+            return unsafe { graph.replay() }.map_err(|error| run.gpu.error(&error));
+        }
+        if !self.refused && self.last == Some(cache) {
+            self.graph = None;
+            match run.gpu.client.graph_prepare() {
+                Ok(()) => self.prepared = Some(cache),
+                Err(_) => self.refused = true,
+            }
+        }
+        self.last = Some(cache);
+        run.launch(deadline)
+    }
+
+    /// Records the launches of the run that has just been read, if it was the second one over its cache.
+    pub(super) fn record(&mut self, run: &Run<'_>) {
+        if self.prepared.take() != Some(run.cache.id) {
+            return;
+        }
+        let started = run.gpu.client.start_capture().is_ok();
+        let launched = started && run.launch(&Deadline::never()).is_ok();
+        match run.gpu.client.stop_capture() {
+            Ok(graph) if launched => self.graph = Some((run.cache.id, graph)),
+            // Launching one by one does the same.
+            _ => self.refused = true,
+        }
+    }
+}
