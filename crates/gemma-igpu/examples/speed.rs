@@ -75,7 +75,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         run(&tokens, &mut prompt)?;
         println!("prefill of {count}: {:.1} tok/s", count as f64 / begin.elapsed().as_secs_f64());
     }
-    for (name, executable, tokens) in [("decode", &mut executable, &tokens[..1]), ("prefill", &mut prompt, &tokens[..])] {
+    for (name, executable, tokens) in
+        [("decode", &mut executable, &tokens[..1]), ("prefill", &mut prompt, &tokens[..])]
+    {
         let mut profile = Profile { times: Default::default(), begun: Instant::now() };
         executable.run(Call {
             tokens,

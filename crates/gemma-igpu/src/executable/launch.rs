@@ -15,9 +15,14 @@ pub(super) fn rows(count: usize) -> (CubeCount, CubeDim) {
     (CubeCount::new_2d(1, count as u32), CubeDim::new_1d(ROW_UNITS))
 }
 
-/// A unit a value.
+/// Cubes along one axis of a grid that every adapter can launch.
+const MOST_CUBES: u32 = 32_768;
+
+/// A unit a value. Kernels compare their position with the number of values.
 pub(super) fn values(count: usize) -> (CubeCount, CubeDim) {
-    (CubeCount::new_1d((count as u32).div_ceil(VALUE_UNITS)), CubeDim::new_1d(VALUE_UNITS))
+    let cubes = (count as u32).div_ceil(VALUE_UNITS);
+    let (wide, high) = (cubes.min(MOST_CUBES), cubes.div_ceil(MOST_CUBES));
+    (CubeCount::new_2d(wide, high), CubeDim::new_1d(VALUE_UNITS))
 }
 
 /// Rows of activations: `count` of them, `stride` values apart, of which a product takes or writes the first ones.
@@ -51,7 +56,7 @@ impl Run<'_> {
             unsafe {
                 linear::product::launch_unchecked(
                     &self.gpu.client,
-                    CubeCount::new_2d(cubes, count as u32),
+                    CubeCount::new_3d(cubes.min(MOST_CUBES), count as u32, cubes.div_ceil(MOST_CUBES)),
                     CubeDim::new_1d(linear::UNITS),
                     part.words.arg(),
                     part.scales.arg(),

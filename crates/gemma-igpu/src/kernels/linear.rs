@@ -23,7 +23,9 @@ pub(crate) fn product(
     output_stride: usize,
     #[comptime] format: Format,
 ) {
-    let row = CUBE_POS_X as usize * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
+    // More rows than one axis has room for go on along the third.
+    let cube = (CUBE_POS_Z * CUBE_COUNT_X + CUBE_POS_X) as usize;
+    let row = cube * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
     if row < rows {
         let stored = first + row;
         let x = CUBE_POS_Y as usize * input_stride;
