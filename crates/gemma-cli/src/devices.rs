@@ -1,4 +1,4 @@
-//! The only place that names concrete backends: from `--device` to a list for the engine.
+//! From `--device` to a list for the engine. With [`crate::vulkan`] the only place that names concrete backends.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use gemma_hal::Device;
 
 use crate::failure::Failure;
 use crate::settings::Setup;
+use crate::vulkan;
 
 /// The CPU device with the settings' threads and activations.
 pub(crate) fn cpu(
@@ -26,13 +27,16 @@ pub(crate) fn cpu(
     CpuDevice::new(options).map_err(|error| Failure::Error(anyhow!("--threads or GEMMA_THREADS: {error}")))
 }
 
-/// The devices to use, in order of preference.
+/// The devices to use, in order of preference: the engine goes on with the next when one is lost.
 pub(crate) fn open(setup: &Setup) -> Result<Vec<Arc<dyn Device>>, Failure> {
+    let cpu = || cpu(setup.threads, setup.activations, setup.memory);
     match setup.device.as_str() {
-        "auto" | "cpu" => Ok(vec![Arc::new(cpu(setup.threads, setup.activations, setup.memory)?)]),
+        // To become a choice by measurement.
+        "auto" | "cpu" => Ok(vec![Arc::new(cpu()?)]),
+        name if vulkan::is_name(name) => Ok(vec![vulkan::open(name, setup.memory)?, Arc::new(cpu()?)]),
         "reference" => Ok(vec![Arc::new(ReferenceDevice::new(setup.memory))]),
         other => Err(Failure::NoDevice(anyhow!(
-            "--device {other}: not in this build, which has auto, cpu and reference; `gemma doctor` shows what this machine has"
+            "--device {other}: not in this build, which has auto, cpu, vulkan, vulkan:N and reference; `gemma doctor` shows what this machine has"
         ))),
     }
 }

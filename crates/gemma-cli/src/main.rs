@@ -12,6 +12,7 @@ mod model;
 mod output;
 mod settings;
 mod signals;
+mod vulkan;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use gemma_cpu::measure;
 use gemma_cpu::pool::Pool;
 use gemma_cpu::simd::Isa;
+use gemma_hal::{DeviceInfo, DeviceKind};
 use gemma_orchestrator::{Engine, Stats, stats};
 use serde::Serialize;
 
@@ -31,10 +32,16 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(writeln!(out)?)
 }
 
-/// Read bandwidth of this machine with the engine's number of threads, in bytes a second, measured once a run of the
-/// program. The measurement takes memory of its own, so the peak until then is noted first, and is not known later.
+/// Read bandwidth of the CPU with the engine's number of threads, in bytes a second, measured once a run of the
+/// program; none while the engine is on another device, which the CPU's figure says nothing about. The measurement takes
+/// memory of its own, so the peak until then is noted first, and is not known later.
 pub(crate) fn measured_bandwidth(engine: &Engine, peak_rss: &mut Option<u64>) -> Option<f64> {
     static BANDWIDTH: OnceLock<Option<f64>> = OnceLock::new();
+    if engine.device().kind != DeviceKind::Cpu {
+        // Once it has been measured, by a run on the CPU, the peak is the measurement's.
+        *peak_rss = BANDWIDTH.get().is_none().then(stats::peak_rss).flatten();
+        return None;
+    }
     *BANDWIDTH.get_or_init(|| {
         *peak_rss = stats::peak_rss();
         let pool = Pool::new(engine.device().units.max(1)).ok()?;
@@ -67,7 +74,13 @@ pub(crate) fn stats_line(
     let device = engine.device();
     let features =
         if device.features.is_empty() { String::new() } else { format!(" {}", device.features.join(" ")) };
-    format!("[{} | {}, {}{features}, {} threads]", parts.join(", "), device.id, device.name, device.units)
+    let threads = threads(device).map(|threads| format!(", {threads} threads")).unwrap_or_default();
+    format!("[{} | {}, {}{features}{threads}]", parts.join(", "), device.id, device.name)
+}
+
+/// Threads at work; none on a device that has none of ours.
+pub(crate) fn threads(device: &DeviceInfo) -> Option<usize> {
+    (device.kind == DeviceKind::Cpu).then_some(device.units)
 }
 
 /// Bytes for people: 1.50 GiB.

@@ -18,7 +18,7 @@ use crate::input;
 
 /// Largest configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Memory for activations and caches unless told otherwise: the laptop's share for the integrated GPU.
+/// Memory for activations, caches and weights on a GPU unless told otherwise: the laptop's share for the integrated GPU.
 const DEFAULT_MEMORY_MIB: u64 = 8192;
 
 #[derive(Default, Deserialize)]

@@ -2,15 +2,11 @@
 //!
 //! Needs a driver; a software driver will do: `apt-get install mesa-vulkan-drivers libvulkan1`.
 
+mod common;
+
+use common::device;
 use gemma_cpu::reference::ReferenceDevice;
 use gemma_hal::conformance::{self, Bounds};
-use gemma_igpu::{IgpuDevice, IgpuOptions, adapters};
-
-fn device() -> IgpuDevice {
-    let adapters = adapters();
-    let adapter = adapters.first().expect("a Vulkan adapter: apt-get install mesa-vulkan-drivers libvulkan1");
-    IgpuDevice::new(adapter, IgpuOptions { memory: 1 << 30 }).unwrap()
-}
 
 #[test]
 fn gpu_agrees_with_the_reference() {

@@ -2,6 +2,9 @@
 //!
 //! For every prompt a golden has the logits of all positions, the norms of all streams behind every layer, and a greedy continuation. Norm weights are far from 1 and routers far from 0, so that a dropped term shows.
 
+#[path = "../../gemma-igpu/tests/common/mod.rs"]
+mod vulkan;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,6 +87,7 @@ fn devices() -> Vec<Arc<dyn Device>> {
     for isa in Isa::available() {
         devices.push(cpu(isa, Activations::Float32));
     }
+    devices.push(Arc::new(vulkan::device()));
     devices
 }
 

@@ -13,13 +13,18 @@ type Layer = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Lowest first. Only the program, tests and benches name a backend; a backend never knows the model,
 /// though its tests may run one.
-const LAYERS: [Layer; 8] = [
+const LAYERS: [Layer; 9] = [
     ("gemma-hal", &[], &[]),
     ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
+    ("gemma-igpu", &["gemma-hal"], &["gemma-cpu", "gemma-matformer"]),
     ("gemma-matformer", &["gemma-hal"], &["gemma-cpu"]),
     ("gemma-text", &[], &[]),
-    ("gemma-orchestrator", &["gemma-hal", "gemma-matformer", "gemma-text"], &["gemma-cpu"]),
-    ("gemma-cli", &["gemma-hal", "gemma-cpu", "gemma-matformer", "gemma-text", "gemma-orchestrator"], &[]),
+    ("gemma-orchestrator", &["gemma-hal", "gemma-matformer", "gemma-text"], &["gemma-cpu", "gemma-igpu"]),
+    (
+        "gemma-cli",
+        &["gemma-hal", "gemma-cpu", "gemma-igpu", "gemma-matformer", "gemma-text", "gemma-orchestrator"],
+        &[],
+    ),
     (
         "gemma-benches",
         &[],

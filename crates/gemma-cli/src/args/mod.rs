@@ -16,7 +16,7 @@ pub(crate) use export::{ConvertArgs, ExportArgs, QuantizeArgs};
 pub(crate) use sampling::SamplingArgs;
 pub(crate) use setup::SetupArgs;
 
-/// Gemma 3n and Gemma 3 on this machine's CPU.
+/// Gemma 3n and Gemma 3 on this machine's CPU or GPU.
 ///
 /// Without a verb, `gemma PROMPT` continues the prompt and bare `gemma` in a terminal starts a chat. Without a
 /// model, a small story model that is part of the program is used.
@@ -54,7 +54,7 @@ pub(crate) enum Verb {
     Info(InfoArgs),
     /// Show what this machine offers, what is missing and the command that mends it
     Doctor(DoctorArgs),
-    /// Measure prefill and decode speed against this machine's measured peaks
+    /// Measure prefill and decode speed, on the CPU against its measured peaks
     Bench(BenchArgs),
     /// Logits and greedy continuations of given tokens, for scripts and for comparing engines
     Eval(EvalArgs),

@@ -21,7 +21,8 @@ pub(crate) struct SetupArgs {
     #[arg(long, env = "GEMMA_SLICE", value_name = "NAME_OR_FILE")]
     pub(crate) slice: Option<String>,
 
-    /// Device to run on: auto, cpu, reference
+    /// Device to run on: auto, cpu, vulkan (the first GPU), vulkan:N (an adapter that `gemma doctor` lists), reference;
+    /// auto will choose by measurement, today it is the CPU [default: auto]
     #[arg(long, env = "GEMMA_DEVICE", value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 
@@ -46,7 +47,7 @@ pub(crate) struct SetupArgs {
     pub(crate) activations: Option<String>,
 
     /// Most memory for activations, KV cache and the turned copies of matrices that are read by columns, in MiB; mapped
-    /// weights do not count [default: 8192]
+    /// weights do not count, those that are copied to a GPU do [default: 8192]
     #[arg(long, env = "GEMMA_MEMORY", value_name = "MIB")]
     pub(crate) memory: Option<u64>,
 }

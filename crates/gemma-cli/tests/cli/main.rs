@@ -11,6 +11,8 @@ mod measure;
 mod run;
 mod settings;
 mod streams;
+#[cfg(feature = "igpu")]
+mod vulkan;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -250,7 +250,7 @@ fn doctor_looks_and_does_not_fail() {
     let done = run(&["doctor", "-t", "1", "--json"]);
     assert_eq!(done.stderr, "");
     let report = done.json();
-    assert!(report["note"].as_str().unwrap().contains("on the CPU only"), "{report}");
+    assert!(report["note"].as_str().unwrap().contains("today it is the CPU"), "{report}");
     let findings = report["findings"].as_array().unwrap();
     for topic in ["processor", "memory", "gpu", "vulkan", "npu", "bandwidth"] {
         assert!(findings.iter().any(|finding| finding["topic"] == topic), "{topic}: {report}");

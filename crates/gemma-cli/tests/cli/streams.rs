@@ -50,10 +50,20 @@ fn exit_code_of_usage_and_run_time_errors_is_2() {
 
 #[test]
 fn exit_code_of_a_device_that_is_not_there_is_3() {
-    for device in ["npu", "hip", "vulkan"] {
+    for device in ["npu", "hip", "vulkan0"] {
         let stderr = run(&["run", "--device", device, "hi"]).fails(3);
         assert!(stderr.contains(&format!("--device {device}: not in this build")), "{stderr}");
         assert!(stderr.contains("gemma doctor"), "{stderr}");
+    }
+}
+
+#[cfg(not(feature = "igpu"))]
+#[test]
+fn a_build_without_the_gpu_says_how_to_get_it() {
+    for device in ["vulkan", "igpu", "vulkan:0"] {
+        let stderr = run(&["run", "--device", device, "hi"]).fails(3);
+        assert!(stderr.contains(&format!("--device {device}: not in this build")), "{stderr}");
+        assert!(stderr.contains("cargo build --release -p gemma-cli"), "{stderr}");
     }
 }
 

@@ -173,7 +173,8 @@ fn unlike(report: &Report, older: &Older) -> Vec<String> {
     held("shape", older.shape.clone(), report.shape.clone());
     held("type", older.dtype.clone(), report.dtype.clone());
     held("device", older.device.clone(), report.device.clone());
-    held("threads", older.threads.map(|n| n.to_string()), report.threads.to_string());
+    let threads = |threads: usize| threads.to_string();
+    held("threads", older.threads.map(threads), report.threads.map_or_else(|| "none".to_owned(), threads));
     unlike
 }
 

@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Write};
 use super::compare::{Comparison, Rated};
 use super::input::Peer;
 use super::profile::Profile;
-use super::report::{Measured, Report, range};
+use super::report::{Measured, PeakReport, Report, range};
 use super::stats::Spread;
 
 /// Left edge of the bars, their longest, and the height of a line of a chart, in pixels.
@@ -63,18 +63,34 @@ fn write_page(out: &mut String, report: &Report, peers: &[Peer]) -> fmt::Result 
 }
 
 fn write_machine(out: &mut String, report: &Report) -> fmt::Result {
-    let peaks = &report.peaks;
     let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |s| format!("{s:.3} s"));
-    let rows = [
+    let threads = report.threads.map(|threads| format!("{threads}, ")).unwrap_or_default();
+    let mut rows = vec![
         ("command", format!("<code>{}</code>", escape(&report.command))),
         ("version", escape(report.version)),
         ("device", escape(&report.device)),
-        ("threads, instruction set", format!("{}, {}", report.threads, escape(report.features.join(" ")))),
+        (
+            if report.threads.is_some() { "threads, instruction set" } else { "features" },
+            format!("{threads}{}", escape(report.features.join(" "))),
+        ),
         ("slice", escape(report.slice.as_deref().unwrap_or("all"))),
         (
             "context, chunk, cache",
             format!("{}, {}, {}", report.context, report.chunk, escape(report.cache_type)),
         ),
+    ];
+    rows.extend(report.peaks.iter().flat_map(peaks));
+    rows.extend([
+        ("load", seconds(Some(report.load_s))),
+        ("first token", seconds(report.first_token_s)),
+        ("peak RSS", report.peak_rss_bytes.map_or_else(|| "-".to_owned(), crate::output::size)),
+    ]);
+    write_table(out, &["", ""], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
+}
+
+/// Rows of the machine's table.
+fn peaks(peaks: &PeakReport) -> [(&'static str, String); 3] {
+    [
         ("read bandwidth, measured", format!("{:.1} GB/s", peaks.read_gb_per_s)),
         (
             "f32 peak, measured",
@@ -92,27 +108,25 @@ fn write_machine(out: &mut String, report: &Report) -> fmt::Result {
                 escape(peaks.int8_instruction)
             ),
         ),
-        ("load", seconds(Some(report.load_s))),
-        ("first token", seconds(report.first_token_s)),
-        ("peak RSS", report.peak_rss_bytes.map_or_else(|| "-".to_owned(), crate::output::size)),
-    ];
-    write_table(out, &["", ""], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
+    ]
 }
 
 fn write_phases(out: &mut String, report: &Report) -> fmt::Result {
     let rows = report.results.iter().map(|result| {
-        vec![
+        let mut row = vec![
             name(result),
             range(Some(result.tokens_per_s)),
             format!("{:.2}", result.gb_per_s),
             format!("{:.1}", result.gflop_per_s),
-            format!("{:.0} % ({})", result.roofline_fraction * 100.0, result.bound.name()),
-        ]
+        ];
+        row.extend(result.roofline().map(|(percent, bound)| format!("{percent:.0} % ({bound})")));
+        row
     });
-    write_table(out, &["phase", "tok/s (min to max)", "GB/s", "GFLOP/s", "of roofline"], rows)
+    let head = ["phase", "tok/s (min to max)", "GB/s", "GFLOP/s", "of roofline"];
+    write_table(out, &head[..head.len() - usize::from(report.peaks.is_none())], rows)
 }
 
-/// A phase's bars: ours, the peers', and a line where the roofline is.
+/// A phase's bars: ours, the peers', and a line where the roofline is, if it is known.
 fn write_chart(out: &mut String, result: &Measured, peers: &[Peer]) -> fmt::Result {
     let here = |rated: &&Rated| {
         (rated.phase.as_str(), rated.tokens, rated.depth) == (result.phase, result.tokens, result.depth)
@@ -122,8 +136,8 @@ fn write_chart(out: &mut String, result: &Measured, peers: &[Peer]) -> fmt::Resu
         let rated = peer.results.iter().find(here)?;
         Some(Bar { label: &peer.name, rate: rated.tokens_per_s, class: "peer" })
     }));
-    let roof = result.tokens_per_s.median / result.roofline_fraction;
-    let longest = bars.iter().map(|bar| bar.rate.max).fold(roof, f64::max);
+    let roof = result.roofline_fraction.map(|fraction| result.tokens_per_s.median / fraction);
+    let longest = bars.iter().map(|bar| bar.rate.max).fold(roof.unwrap_or(0.0), f64::max);
     let at = |rate: f64| BARS + rate / longest * LONGEST;
     let (width, height) = (BARS + LONGEST + 140.0, LINE * (bars.len() as f64 + 1.5));
     let title = format!("{}, tokens a second", name(result));
@@ -156,14 +170,16 @@ fn write_chart(out: &mut String, result: &Measured, peers: &[Peer]) -> fmt::Resu
         )?;
         writeln!(out, "<text x=\"{:.1}\" y=\"{text}\">{:.2}</text>", right.max(end) + 6.0, rate.median)?;
     }
-    let (x, bottom) = (at(roof), LINE * bars.len() as f64);
-    writeln!(out, "<line class=\"roof\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{bottom}\"/>")?;
-    writeln!(
-        out,
-        "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"end\">roofline {roof:.2} ({})</text>",
-        bottom + 16.0,
-        result.bound.name()
-    )?;
+    if let Some((roof, bound)) = roof.zip(result.bound) {
+        let (x, bottom) = (at(roof), LINE * bars.len() as f64);
+        writeln!(out, "<line class=\"roof\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{bottom}\"/>")?;
+        writeln!(
+            out,
+            "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"end\">roofline {roof:.2} ({})</text>",
+            bottom + 16.0,
+            bound.name()
+        )?;
+    }
     writeln!(out, "</svg>")
 }
 

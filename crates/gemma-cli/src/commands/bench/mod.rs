@@ -1,4 +1,4 @@
-//! `gemma bench`: prefill and decode, measured against the peaks of this machine measured beside them.
+//! `gemma bench`: prefill and decode, measured; on the CPU against its peaks, measured beside them.
 //!
 //! Here the model is opened and the phases are run; the other files compute, compare and show.
 
@@ -20,7 +20,7 @@ use anyhow::{Context, anyhow};
 use gemma_cpu::measure::Peaks;
 use gemma_cpu::pool::{Pool, PoolOptions};
 use gemma_cpu::simd::Isa;
-use gemma_hal::{DType, Deadline};
+use gemma_hal::{DType, Deadline, DeviceKind};
 use gemma_matformer::export::type_names;
 use gemma_matformer::{Config, Weights, synthetic};
 use gemma_orchestrator::{Engine, EngineOptions, Model, Session};
@@ -121,16 +121,16 @@ fn measure(args: &BenchArgs, files: &Files) -> Result<Report, Failure> {
         chunk: engine.options().chunk,
         cache_type: engine.options().cache_dtype.name(),
         repeat: args.repeat,
-        results: runs.into_iter().map(|runs| runs.measured(&peaks)).collect(),
+        results: runs.into_iter().map(|runs| runs.measured(peaks.as_ref())).collect(),
         load_s,
         first_token_s,
         tokenizer_s,
         peak_rss_bytes,
         device: format!("{} ({})", device.id, device.name),
         features: device.features.clone(),
-        threads: device.units,
-        measured_gb_per_s: peaks.read_bandwidth / 1e9,
-        peaks: (&peaks).into(),
+        threads: output::threads(device),
+        measured_gb_per_s: peaks.as_ref().map(|peaks| peaks.read_bandwidth / 1e9),
+        peaks: peaks.as_ref().map(Into::into),
         profile,
         comparison: None,
         version: env!("CARGO_PKG_VERSION"),
@@ -273,13 +273,17 @@ fn decode(
     Ok(Runs { phase: "decode", tokens, depth: args.depth, seconds, work })
 }
 
-/// The machine's peaks with the engine's number of threads.
-fn peaks(engine: &Engine) -> Result<Peaks, Failure> {
+/// The CPU's peaks with the engine's number of threads; none when the engine is on another device, which they say
+/// nothing about.
+fn peaks(engine: &Engine) -> Result<Option<Peaks>, Failure> {
+    if engine.device().kind != DeviceKind::Cpu {
+        return Ok(None);
+    }
     let isa = Isa::from_env().map_err(anyhow::Error::from)?;
     let measured = PoolOptions::for_machine(engine.device().units.max(1))
         .and_then(Pool::with_options)
         .and_then(|pool| Peaks::measure(isa, &pool));
-    Ok(measured.context("the peaks of this machine cannot be measured")?)
+    Ok(Some(measured.context("the peaks of this machine cannot be measured")?))
 }
 
 /// What was typed, as a shell would take it again.

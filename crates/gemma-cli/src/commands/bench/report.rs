@@ -36,10 +36,11 @@ pub(super) struct Report {
     pub(super) peak_rss_bytes: Option<u64>,
     pub(super) device: String,
     pub(super) features: Vec<String>,
-    pub(super) threads: usize,
-    /// Read bandwidth measured in this run.
-    pub(super) measured_gb_per_s: f64,
-    pub(super) peaks: PeakReport,
+    /// None on a device that has no threads of ours.
+    pub(super) threads: Option<usize>,
+    /// Read bandwidth measured in this run; none, as all peaks, where the device is not the CPU.
+    pub(super) measured_gb_per_s: Option<f64>,
+    pub(super) peaks: Option<PeakReport>,
     pub(super) profile: Option<Profile>,
     pub(super) comparison: Option<Comparison>,
     pub(super) version: &'static str,
@@ -59,19 +60,27 @@ pub(super) struct Measured {
     pub(super) gb_per_s: f64,
     /// By the plan's operations and the median time.
     pub(super) gflop_per_s: f64,
-    /// The least time that the machine's peaks allow, by the median time.
-    pub(super) roofline_fraction: f64,
+    /// The least time that the device's peaks allow, by the median time; none, as the three below, without peaks.
+    pub(super) roofline_fraction: Option<f64>,
     /// Which peak sets that time.
-    pub(super) bound: Bound,
+    pub(super) bound: Option<Bound>,
     /// The part of the measured read bandwidth that the median run used.
-    pub(super) bandwidth_fraction: f64,
+    pub(super) bandwidth_fraction: Option<f64>,
     /// The part of the measured peaks of arithmetic that the median run used.
-    pub(super) arithmetic_fraction: f64,
+    pub(super) arithmetic_fraction: Option<f64>,
     /// Time of each repetition, sorted.
     pub(super) seconds: Vec<f64>,
 }
 
-/// The machine's peaks, measured in the same run with the same threads and instruction set.
+impl Measured {
+    /// The part of the roofline that the median run reached, in percent, and what binds it.
+    pub(super) fn roofline(&self) -> Option<(f64, &'static str)> {
+        let (fraction, bound) = self.roofline_fraction.zip(self.bound)?;
+        Some((fraction * 100.0, bound.name()))
+    }
+}
+
+/// The CPU's peaks, measured in the same run with the same threads and instruction set.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct PeakReport {
     pub(super) read_gb_per_s: f64,
@@ -106,11 +115,11 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// These runs, held against the machine.
-    pub(super) fn measured(mut self, peaks: &Peaks) -> Measured {
+    /// These runs, held against the peaks of their device where they are known.
+    pub(super) fn measured(mut self, peaks: Option<&Peaks>) -> Measured {
         let tokens_per_s = Spread::of_rates(self.tokens as f64, &mut self.seconds);
         let median = self.tokens as f64 / tokens_per_s.median;
-        let roofline: Roofline = self.work.roofline(peaks);
+        let roofline = peaks.map(|peaks| self.work.roofline(peaks));
         Measured {
             phase: self.phase,
             tokens: self.tokens,
@@ -119,10 +128,10 @@ impl Runs {
             active_units: self.work.active_units,
             gb_per_s: self.work.cost.bytes() as f64 / median / 1e9,
             gflop_per_s: self.work.cost.flops as f64 / median / 1e9,
-            roofline_fraction: roofline.seconds() / median,
-            bound: roofline.bound(),
-            bandwidth_fraction: roofline.memory_seconds / median,
-            arithmetic_fraction: roofline.arithmetic_seconds / median,
+            roofline_fraction: roofline.map(|roofline| roofline.seconds() / median),
+            bound: roofline.map(Roofline::bound),
+            bandwidth_fraction: roofline.map(|roofline| roofline.memory_seconds / median),
+            arithmetic_fraction: roofline.map(|roofline| roofline.arithmetic_seconds / median),
             seconds: self.seconds,
         }
     }
@@ -132,18 +141,24 @@ impl Runs {
 pub(super) fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let loaded = report.first_token_s.map(|s| format!(", first token {s:.2} s")).unwrap_or_default();
     let rss = report.peak_rss_bytes.map(|rss| format!(", peak RSS {}", output::size(rss)));
+    let threads = report.threads.map(|threads| format!("{threads} threads, ")).unwrap_or_default();
     writeln!(
         out,
-        "{} {} on {}, {} threads, {}: load {:.2} s{loaded}{}",
+        "{} {} on {}, {threads}{}: load {:.2} s{loaded}{}",
         report.shape,
         report.dtype,
         report.device,
-        report.threads,
         report.features.join(" "),
         report.load_s,
         rss.unwrap_or_default()
     )?;
-    let peaks = &report.peaks;
+    report.peaks.iter().try_for_each(|peaks| print_peaks(peaks, out))?;
+    report.results.iter().try_for_each(|result| print_phase(result, out))?;
+    report.profile.iter().try_for_each(|profile| print_profile(profile, out))?;
+    report.comparison.iter().try_for_each(|comparison| print_comparison(comparison, out))
+}
+
+fn print_peaks(peaks: &PeakReport, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "measured peaks: read {:.1} GB/s, f32 {:.0} GFLOP/s (one thread {:.0}), int8 {:.0} GOP/s (one thread {:.0}, {})",
@@ -153,33 +168,34 @@ pub(super) fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         peaks.int8_gop_per_s,
         peaks.int8_one_thread_gop_per_s,
         peaks.int8_instruction
+    )
+}
+
+fn print_phase(result: &Measured, out: &mut dyn Write) -> io::Result<()> {
+    let rate = result.tokens_per_s;
+    let roofline = result.roofline();
+    let roofline = roofline.map(|(percent, bound)| format!("  {percent:>3.0} % of roofline ({bound})"));
+    let roofline = roofline.unwrap_or_default();
+    writeln!(
+        out,
+        "{:<8} {:>5} tokens at depth {:<5} {:>8.2} tok/s (min {:.2}, max {:.2})  {:>6.2} GB/s  {:>7.1} GFLOP/s{roofline}",
+        result.phase,
+        result.tokens,
+        result.depth,
+        rate.median,
+        rate.min,
+        rate.max,
+        result.gb_per_s,
+        result.gflop_per_s
     )?;
-    for result in &report.results {
-        let rate = result.tokens_per_s;
+    if let Some(active) = result.active_units {
         writeln!(
             out,
-            "{:<8} {:>5} tokens at depth {:<5} {:>8.2} tok/s (min {:.2}, max {:.2})  {:>6.2} GB/s  {:>7.1} GFLOP/s  {:>3.0} % of roofline ({})",
-            result.phase,
-            result.tokens,
-            result.depth,
-            rate.median,
-            rate.min,
-            rate.max,
-            result.gb_per_s,
-            result.gflop_per_s,
-            result.roofline_fraction * 100.0,
-            result.bound.name()
+            "         layers with a cutoff read only what {:.1} % active units need",
+            active * 100.0
         )?;
-        if let Some(active) = result.active_units {
-            writeln!(
-                out,
-                "         layers with a cutoff read only what {:.1} % active units need",
-                active * 100.0
-            )?;
-        }
     }
-    report.profile.iter().try_for_each(|profile| print_profile(profile, out))?;
-    report.comparison.iter().try_for_each(|comparison| print_comparison(comparison, out))
+    Ok(())
 }
 
 fn print_profile(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {

@@ -48,7 +48,7 @@ fn report(text: &str) -> Report {
     };
     let profile =
         Profile { steps: 32, depth: 0, step_ms: 50.0, other_fraction: 0.01, operations: vec![operation] };
-    let peaks = peaks();
+    let peaks = Some(peaks());
     Report {
         shape: text.to_owned(),
         dtype: "q4_0".to_owned(),
@@ -57,16 +57,16 @@ fn report(text: &str) -> Report {
         chunk: 128,
         cache_type: "f16",
         repeat: 5,
-        results: vec![prefill.measured(&peaks), decode.measured(&peaks)],
+        results: vec![prefill.measured(peaks.as_ref()), decode.measured(peaks.as_ref())],
         load_s: 0.25,
         first_token_s: Some(0.5),
         tokenizer_s: None,
         peak_rss_bytes: Some(1 << 30),
         device: text.to_owned(),
         features: vec![text.to_owned()],
-        threads: 2,
-        measured_gb_per_s: 40.0,
-        peaks: (&peaks).into(),
+        threads: Some(2),
+        measured_gb_per_s: Some(40.0),
+        peaks: peaks.as_ref().map(Into::into),
         profile: Some(profile),
         comparison: None,
         version: "0.0.0",
@@ -152,14 +152,40 @@ fn a_run_is_held_against_the_peak_that_binds_it() {
     let report = report("x");
     let [prefill, decode] = &report.results[..] else { panic!("two phases") };
     // 40 Gop in f32 and 360 on bytes: 0.08 s + 0.18 s; its bytes take 0.034 s.
-    assert_eq!(prefill.bound, Bound::Arithmetic);
-    assert!((prefill.roofline_fraction - 0.26 / 1.1).abs() < 1e-9, "{prefill:?}");
+    assert_eq!(prefill.bound, Some(Bound::Arithmetic));
+    assert!((prefill.roofline_fraction.unwrap() - 0.26 / 1.1).abs() < 1e-9, "{prefill:?}");
     // 43 GB take 1.075 s.
-    assert_eq!(decode.bound, Bound::Memory);
-    assert!((decode.roofline_fraction - 1.075 / 1.6).abs() < 1e-9, "{decode:?}");
+    assert_eq!(decode.bound, Some(Bound::Memory));
+    assert!((decode.roofline_fraction.unwrap() - 1.075 / 1.6).abs() < 1e-9, "{decode:?}");
     for result in [prefill, decode] {
-        assert_eq!(result.roofline_fraction, result.bandwidth_fraction.max(result.arithmetic_fraction));
+        let larger = result.bandwidth_fraction.unwrap().max(result.arithmetic_fraction.unwrap());
+        assert_eq!(result.roofline_fraction, Some(larger));
     }
+}
+
+#[test]
+fn a_device_without_peaks_is_held_against_none() {
+    let mut report = report("gpu");
+    let decode = || runs("decode", 32, &[1.6, 1.7, 1.5], 43_000_000_000, 130_000_000_000);
+    report.results = vec![decode().measured(None)];
+    (report.threads, report.measured_gb_per_s, report.peaks) = (None, None, None);
+    let json = serde_json::to_value(&report).unwrap();
+    for key in ["threads", "measured_gb_per_s", "peaks"] {
+        assert!(json.as_object().unwrap()[key].is_null(), "{key}: {json}");
+    }
+    for key in ["roofline_fraction", "bound", "bandwidth_fraction", "arithmetic_fraction"] {
+        assert!(json["results"][0].as_object().unwrap()[key].is_null(), "{key}: {json}");
+    }
+    assert!((json["results"][0]["gb_per_s"].as_f64().unwrap() - 43.0 / 1.6).abs() < 1e-9, "{json}");
+    let mut text = Vec::new();
+    print(&report, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let page = page(&report, &[peer("peer")]);
+    for part in ["roofline", "peaks", "measured", "threads"] {
+        assert!(!text.contains(part), "{part}: {text}");
+        assert!(!page.contains(part), "{part}: {page}");
+    }
+    assert!(text.contains("20.00 tok/s") && page.contains("20.00"), "{text}{page}");
 }
 
 #[test]

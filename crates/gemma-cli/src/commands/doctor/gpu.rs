@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::machine::Machine;
-use crate::output;
+use crate::{output, vulkan};
 
 const AMD: u32 = 0x1002;
 
@@ -29,7 +29,8 @@ pub(super) fn findings(machine: &Machine<'_>) -> Vec<Finding> {
     } else {
         all.push(nodes(machine));
     }
-    all.push(vulkan(machine));
+    all.push(drivers(machine));
+    all.extend(adapters(machine));
     if cards.iter().any(|card| card.vendor == AMD) {
         all.extend([compute_node(machine), hip(machine)]);
     }
@@ -100,20 +101,47 @@ fn nodes(machine: &Machine<'_>) -> Finding {
     }
 }
 
-fn vulkan(machine: &Machine<'_>) -> Finding {
+fn drivers(machine: &Machine<'_>) -> Finding {
     let folders = ["usr/share/vulkan/icd.d", "etc/vulkan/icd.d"];
     let files = folders.iter().flat_map(|folder| machine.names(folder));
     let drivers: Vec<String> =
         files.filter_map(|file| Some(file.strip_suffix(".json")?.to_owned())).collect();
     if drivers.is_empty() {
         let remedy = match machine.release("ID").as_str() {
-            "fedora" => "sudo dnf install mesa-vulkan-drivers",
-            "arch" => "sudo pacman -S vulkan-radeon",
-            _ => "sudo apt-get install mesa-vulkan-drivers",
+            "fedora" => "sudo dnf install vulkan-loader mesa-vulkan-drivers",
+            "arch" => "sudo pacman -S vulkan-icd-loader vulkan-radeon",
+            _ => "sudo apt-get install libvulkan1 mesa-vulkan-drivers",
         };
         return Finding::missing("vulkan", "no driver (/usr/share/vulkan/icd.d)").mended_by(remedy);
     }
     Finding::ok("vulkan", drivers.join(", "))
+}
+
+/// What `--device vulkan:N` can name.
+fn adapters(machine: &Machine<'_>) -> Vec<Finding> {
+    let topic = "vulkan-adapter";
+    let Some(adapters) = &machine.adapters else {
+        return vec![
+            Finding::missing(topic, "this build has no Vulkan backend (feature igpu)")
+                .mended_by(vulkan::BUILD),
+        ];
+    };
+    if adapters.is_empty() {
+        let found = "no adapter: there is no loader (libvulkan.so.1), or none of its drivers finds a device";
+        return vec![Finding::missing(topic, found)];
+    }
+    let described = adapters.iter().map(|adapter| {
+        let vulkan::Adapter { id, name, kind, driver } = adapter;
+        let finding = Finding::ok(topic, format!("{id}: {name}, {kind}, {driver}"));
+        match *kind {
+            _ if adapter.is_gpu() => {
+                finding.mended_by(format!("--device {id} runs models on it; auto is the CPU"))
+            }
+            "software" => finding.mended_by(format!("--device {id} computes on the CPU, slowly: for tests")),
+            _ => finding,
+        }
+    });
+    described.collect()
 }
 
 fn compute_node(machine: &Machine<'_>) -> Finding {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::vulkan::{self, Adapter};
+
 /// Most of a file that is read: the beginning of a longer one still tells what is looked for, so that here, other than
 /// in [`crate::input`], more is no error.
 const MAX_BYTES: usize = 1 << 20;
@@ -15,12 +17,14 @@ pub(super) struct Machine<'a> {
     pub(super) may_use: &'a dyn Fn(&Path) -> bool,
     /// The most memory this user may lock, in bytes; none is without limit.
     pub(super) memlock: Option<u64>,
+    /// What the Vulkan loader lists; none where this build lacks the backend.
+    pub(super) adapters: Option<Vec<Adapter>>,
 }
 
 impl Machine<'static> {
     /// The one that this program runs on.
     pub(super) fn this() -> Self {
-        Self { root: Path::new("/"), may_use: &may_use, memlock: memlock() }
+        Self { root: Path::new("/"), may_use: &may_use, memlock: memlock(), adapters: vulkan::adapters() }
     }
 }
 

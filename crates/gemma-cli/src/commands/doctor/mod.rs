@@ -1,6 +1,7 @@
 //! `gemma doctor`: what this machine offers, what is missing, and the command that mends it.
 //!
-//! It reads what the system tells in files and measures memory bandwidth; it opens no device and changes nothing.
+//! It reads what the system tells in files, asks the Vulkan loader for its adapters and measures memory bandwidth; it
+//! opens no device and changes nothing.
 //! Whatever is missing, the exit code is 0: to look is not to fail.
 
 mod cpu;
@@ -20,8 +21,8 @@ use crate::failure::Failure;
 use crate::{devices, output};
 use machine::Machine;
 
-const NOTE: &str =
-    "This build runs models on the CPU only; what is said of GPU and NPU is what later backends need.";
+const NOTE: &str = "Models run on the CPU unless --device names a GPU: auto will choose by measurement, today it is the CPU. \
+    What is said of HIP and of the NPU is what later backends need.";
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

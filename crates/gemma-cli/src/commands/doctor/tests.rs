@@ -7,6 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::{Finding, Status, findings, machine::Machine};
+use crate::vulkan::Adapter;
 
 const ANYONE: &dyn Fn(&Path) -> bool = &|_| true;
 const NOBODY: &dyn Fn(&Path) -> bool = &|_| false;
@@ -78,7 +79,24 @@ fn laptop(changes: &[(&str, Option<&str>)]) -> TempDir {
 }
 
 fn look(tree: &Path, may_use: &dyn Fn(&Path) -> bool, memlock: Option<u64>) -> Vec<Finding> {
-    findings(&Machine { root: tree, may_use, memlock })
+    look_with(tree, may_use, memlock, Some(vec![radeon()]))
+}
+
+fn adapter(id: &str, name: &str, kind: &'static str) -> Adapter {
+    Adapter { id: id.to_owned(), name: name.to_owned(), kind, driver: "Mesa 25.0.7".to_owned() }
+}
+
+fn radeon() -> Adapter {
+    adapter("vulkan:0", "AMD Radeon 780M", "integrated")
+}
+
+fn look_with(
+    tree: &Path,
+    may_use: &dyn Fn(&Path) -> bool,
+    memlock: Option<u64>,
+    adapters: Option<Vec<Adapter>>,
+) -> Vec<Finding> {
+    findings(&Machine { root: tree, may_use, memlock, adapters })
 }
 
 fn topic<'a>(findings: &'a [Finding], topic: &str) -> &'a Finding {
@@ -114,7 +132,38 @@ fn a_laptop_with_everything() {
         assert_eq!((finding.status, finding.found.as_str()), (Status::Ok, expected), "{name}");
         assert_eq!(finding.remedy, None, "{name}");
     }
-    assert_eq!(all.len(), 20, "the 19 above and npu-power-mode: {all:#?}");
+    assert_eq!(all.len(), 21, "the 19 above, vulkan-adapter and npu-power-mode: {all:#?}");
+}
+
+#[test]
+fn adapters_are_listed_with_the_flag_that_uses_them() {
+    let tree = laptop(&[]);
+    let software = adapter("vulkan:1", "llvmpipe", "software");
+    let virtual_one = adapter("vulkan:2", "Virtio", "other");
+    let found = |adapters: Option<Vec<Adapter>>| {
+        let all = look_with(tree.path(), ANYONE, None, adapters).into_iter();
+        let adapters = all.filter(|finding| finding.topic == "vulkan-adapter");
+        adapters.map(|finding| (finding.status, finding.found, finding.remedy)).collect::<Vec<_>>()
+    };
+    let ok = |found: &str, remedy: Option<&str>| (Status::Ok, found.to_owned(), remedy.map(str::to_owned));
+    assert_eq!(
+        found(Some(vec![radeon(), software, virtual_one])),
+        [
+            ok(
+                "vulkan:0: AMD Radeon 780M, integrated, Mesa 25.0.7",
+                Some("--device vulkan:0 runs models on it; auto is the CPU")
+            ),
+            ok(
+                "vulkan:1: llvmpipe, software, Mesa 25.0.7",
+                Some("--device vulkan:1 computes on the CPU, slowly: for tests")
+            ),
+            ok("vulkan:2: Virtio, other, Mesa 25.0.7", None),
+        ]
+    );
+    for (adapters, part) in [(Some(Vec::new()), "there is no loader"), (None, "(feature igpu)")] {
+        let [(status, text, _)] = &found(adapters)[..] else { panic!("one finding: {part}") };
+        assert!(*status == Status::Missing && text.contains(part), "{text}");
+    }
 }
 
 #[test]
@@ -223,7 +272,7 @@ fn little_memory_to_lock() {
 #[test]
 fn a_machine_with_nothing() {
     let tree = TempDir::new().unwrap();
-    let all = look(tree.path(), NOBODY, Some(0));
+    let all = look_with(tree.path(), NOBODY, Some(0), Some(Vec::new()));
     let found: Vec<_> = all.iter().map(|finding| (finding.topic, finding.status)).collect();
     assert_eq!(
         found,
@@ -233,6 +282,7 @@ fn a_machine_with_nothing() {
             ("memory", Status::Warning),
             ("gpu", Status::Missing),
             ("vulkan", Status::Missing),
+            ("vulkan-adapter", Status::Missing),
             ("npu", Status::Missing),
         ]
     );

@@ -1,0 +1,18 @@
+//! The Vulkan adapter that tests run on: a software driver where there is one, so that results are the same everywhere.
+
+use gemma_igpu::{AdapterKind, IgpuDevice, IgpuOptions, adapters};
+
+/// What a machine lacks where a test finds no adapter.
+const NEEDED: &str =
+    "no Vulkan adapter; a software driver will do: apt-get install mesa-vulkan-drivers libvulkan1";
+
+/// The first adapter that computes in software, otherwise the first one, opened for 1 GiB.
+///
+/// # Panics
+/// Without an adapter.
+pub fn device() -> IgpuDevice {
+    let adapters = adapters();
+    let software = adapters.iter().find(|adapter| adapter.kind == AdapterKind::Software);
+    let adapter = software.or(adapters.first()).expect(NEEDED);
+    IgpuDevice::new(adapter, IgpuOptions { memory: 1 << 30 }).unwrap()
+}
