@@ -10,7 +10,7 @@ const NEEDED: &str =
 ///
 /// # Panics
 /// Without an adapter.
-pub fn device() -> IgpuDevice {
+pub(crate) fn device() -> IgpuDevice {
     let adapters = adapters();
     let software = adapters.iter().find(|adapter| adapter.kind == AdapterKind::Software);
     let adapter = software.or(adapters.first()).expect(NEEDED);
