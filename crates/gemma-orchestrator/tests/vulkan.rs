@@ -67,7 +67,7 @@ fn a_session_whose_gpu_is_lost_goes_on_with_the_cpu() {
     let expected = greedy(&model, vec![cpu()], DType::F16);
     let lost = DeviceError::Lost { device: "vulkan".to_owned(), detail: "unplugged".to_owned() };
     // In the prompt, and in the middle of the text.
-    for after in [20, 3000] {
+    for after in [20, 800] {
         let fault = Fault { after, error: lost.clone(), forever: true };
         let device = Arc::new(FaultDevice::new(Box::new(vulkan::device()), fault));
         let devices: Vec<Arc<dyn Device>> = vec![device.clone(), cpu()];
