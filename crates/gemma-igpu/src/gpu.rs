@@ -184,6 +184,12 @@ impl Region {
         Self { handle, words }
     }
 
+    /// As an argument of a kernel, an array of fours of values. A rest of less than four is not part of it.
+    pub(crate) fn fours(&self) -> BufferArg {
+        // SAFETY: as in `arg`; a four takes as much as four words.
+        unsafe { BufferArg::from_raw_parts(self.handle.clone(), (self.words / 4).max(1)) }
+    }
+
     /// As an argument of a kernel, an array of values of four bytes.
     pub(crate) fn arg(&self) -> BufferArg {
         debug_assert!(self.handle.size_in_used() >= (self.words * WORD) as u64);

@@ -33,6 +33,16 @@ const LARGEST_HEAD: usize = 512;
 /// # Errors
 /// [`DeviceError::Unsupported`].
 pub(crate) fn supports(device: &str, plan: &Plan) -> Result<(), DeviceError> {
+    let uses = uses(plan);
+    let odd = plan
+        .weights()
+        .iter()
+        .zip(&uses)
+        .find(|(named, used)| **used == Use::Matrix && !named.weight.columns().is_multiple_of(4));
+    if let Some((named, _)) = odd {
+        let what = format!("{} columns of {} (a multiple of 4)", named.weight.columns(), named.name);
+        return Err(DeviceError::Unsupported { device: device.to_owned(), what });
+    }
     for step in plan.steps() {
         let what = match &step.op {
             Op::Attention { heads, .. } if heads.dim > LARGEST_HEAD => {
