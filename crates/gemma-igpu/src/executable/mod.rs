@@ -20,13 +20,14 @@ use gemma_hal::{
 };
 
 use crate::cache::IgpuCache;
-use crate::gpu::{Gpu, Region};
+use crate::gpu::{Gpu, Region, WORD};
+use crate::kernels::rotary::LARGEST_HEAD;
 use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
 use recording::Recording;
 
-/// The most values of a head.
-const LARGEST_HEAD: usize = 512;
+/// The most query heads that share a key: each has eight units of a cube when scores become weights.
+const MOST_SHARED: usize = 16;
 
 /// Whether `plan` can run on a GPU.
 ///
@@ -47,6 +48,9 @@ pub(crate) fn supports(device: &str, plan: &Plan) -> Result<(), DeviceError> {
         let what = match &step.op {
             Op::Attention { heads, .. } if heads.dim > LARGEST_HEAD => {
                 format!("heads of {} values (at most {LARGEST_HEAD})", heads.dim)
+            }
+            Op::Attention { heads, .. } if heads.query / heads.key_value > MOST_SHARED => {
+                format!("{} query heads a key (at most {MOST_SHARED})", heads.query / heads.key_value)
             }
             Op::AltUpInit { projections, .. } | Op::AltUpMerge { projections, .. }
                 if projections.is_empty() =>
@@ -77,6 +81,8 @@ pub(crate) struct IgpuExecutable {
     arena: Region,
     weights: Vec<Stored>,
     inputs: Inputs,
+    /// For what lies between two kernels of one step.
+    scratch: Region,
     recording: Recording,
     output: Vec<f32>,
     _reservation: Reservation,
@@ -89,6 +95,7 @@ struct Run<'a> {
     arena: &'a Region,
     weights: &'a [Stored],
     inputs: &'a Inputs,
+    scratch: &'a Region,
     cache: &'a IgpuCache,
     tokens: usize,
 }
@@ -108,7 +115,8 @@ impl IgpuExecutable {
         let vectors = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Vector);
         let vectors: u64 = vectors.map(|(named, _)| named.weight.values() * 4).sum();
         let inputs = Inputs::of(gpu, &plan);
-        let bytes = plan.arena().bytes() + vectors + inputs.bytes();
+        let scratch = plan.steps().iter().map(|step| heads::scratch_values(&step.op)).max().unwrap_or(0);
+        let bytes = plan.arena().bytes() + vectors + inputs.bytes() + (scratch * WORD) as u64;
         let reservation = budget.reserve("activations", bytes)?;
         let mut weights = Vec::with_capacity(uses.len());
         for (named, used) in plan.weights().iter().zip(&uses) {
@@ -124,6 +132,7 @@ impl IgpuExecutable {
             arena,
             weights,
             inputs,
+            scratch: gpu.empty(scratch),
             recording: Recording::default(),
             output: Vec::new(),
             plan,
@@ -195,6 +204,7 @@ impl Executable for IgpuExecutable {
             arena: &self.arena,
             weights: &self.weights,
             inputs: &self.inputs,
+            scratch: &self.scratch,
             cache,
             tokens: count,
         };
