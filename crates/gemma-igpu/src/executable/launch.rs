@@ -26,10 +26,10 @@ pub(super) fn values(count: usize) -> (CubeCount, CubeDim) {
 }
 
 /// Rows of activations up to which each meets the weights by itself.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
 /// Outputs that a subgroup computes at a time: several share their activations, but all of a GPU wants to work.
-fn outputs_a_plane(rows: usize) -> usize {
+pub(super) fn outputs_a_plane(rows: usize) -> usize {
     match rows {
         0..4096 => 1,
         4096..16_384 => 2,
@@ -87,16 +87,14 @@ impl Run<'_> {
                 continue;
             }
             let outputs = outputs_a_plane(rows);
-            // Subgroups may be smaller than the largest: cubes beyond the last row do nothing.
-            let planes = (linear::UNITS / self.gpu.largest_plane).max(1) * outputs as u32;
-            let cubes = (rows as u32).div_ceil(planes);
+            let (cubes, units) = self.planes(rows.div_ceil(outputs), count);
             // SAFETY: the plan's check has compared the shapes of weight, input and output, and `part` has as many
             // words and scales as its rows take in this format.
             unsafe {
                 linear::product::launch_unchecked(
                     &self.gpu.client,
-                    CubeCount::new_3d(cubes.min(MOST_CUBES), count as u32, cubes.div_ceil(MOST_CUBES)),
-                    CubeDim::new_1d(linear::UNITS),
+                    cubes,
+                    units,
                     part.words.arg(),
                     part.scales.arg(),
                     input.region.fours(),
@@ -111,5 +109,13 @@ impl Run<'_> {
                 );
             }
         }
+    }
+
+    /// `count` rows of subgroups, at least so many in each. Subgroups may be smaller than the largest: kernels compare
+    /// their number with that of rows.
+    pub(super) fn planes(&self, planes: usize, count: usize) -> (CubeCount, CubeDim) {
+        let cubes = (planes as u32).div_ceil((linear::UNITS / self.gpu.largest_plane).max(1));
+        let (wide, high) = (cubes.min(MOST_CUBES), cubes.div_ceil(MOST_CUBES));
+        (CubeCount::new_3d(wide, count as u32, high), CubeDim::new_1d(linear::UNITS))
     }
 }

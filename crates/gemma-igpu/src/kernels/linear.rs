@@ -7,6 +7,7 @@
 use cubecl::prelude::*;
 
 use super::format::{Format, Four, dot, four_at};
+use super::math::gelu;
 
 /// Units of a cube.
 pub(crate) const UNITS: u32 = 128;
@@ -29,37 +30,172 @@ pub(crate) fn product(
     #[comptime] outputs: usize,
     #[comptime] format: Format,
 ) {
-    // More rows than one axis has room for go on along the third.
-    let cube = (CUBE_POS_Z * CUBE_COUNT_X + CUBE_POS_X) as usize;
-    let plane = cube * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
-    let row = plane * outputs;
+    let row = plane() * outputs;
     if row < rows {
         let x = CUBE_POS_Y as usize * input_stride;
-        let mut sums = Array::<f32>::new(outputs);
-        #[unroll]
-        for index in 0..outputs {
-            sums[index] = 0.0f32;
-        }
-        let packets = columns / comptime!(format.packet_fours());
-        for packet in range_stepped(UNIT_POS_PLANE as usize, packets, PLANE_DIM as usize) {
-            let near = near_four(packet, format);
+        let sums = sums(words, scales, input, x, first, row, rows, columns, outputs, format);
+        write(&sums, output, CUBE_POS_Y as usize * output_stride, row, rows, outputs);
+    }
+}
+
+/// Up to four [`product`]s of the same input by matrices of the same format. A subgroup an output,
+/// part after part; a part that is not there has no rows.
+#[cube(launch_unchecked)]
+pub(crate) fn products(
+    input: &[Four],
+    words_0: &[u32],
+    scales_0: &[u32],
+    output_0: &mut [f32],
+    rows_0: usize,
+    words_1: &[u32],
+    scales_1: &[u32],
+    output_1: &mut [f32],
+    rows_1: usize,
+    words_2: &[u32],
+    scales_2: &[u32],
+    output_2: &mut [f32],
+    rows_2: usize,
+    words_3: &[u32],
+    scales_3: &[u32],
+    output_3: &mut [f32],
+    rows_3: usize,
+    columns: usize,
+    #[comptime] format: Format,
+) {
+    let row = plane();
+    let t = CUBE_POS_Y as usize;
+    let x = t * columns;
+    let (end_0, end_1) = (rows_0, rows_0 + rows_1);
+    let (end_2, end_3) = (end_1 + rows_2, end_1 + rows_2 + rows_3);
+    if row < end_0 {
+        one(words_0, scales_0, input, x, output_0, t, row, rows_0, columns, format);
+    } else if row < end_1 {
+        one(words_1, scales_1, input, x, output_1, t, row - end_0, rows_1, columns, format);
+    } else if row < end_2 {
+        one(words_2, scales_2, input, x, output_2, t, row - end_1, rows_2, columns, format);
+    } else if row < end_3 {
+        one(words_3, scales_3, input, x, output_3, t, row - end_2, rows_3, columns, format);
+    }
+}
+
+/// One output of one part.
+#[cube]
+fn one(
+    words: &[u32],
+    scales: &[u32],
+    input: &[Four],
+    x: usize,
+    output: &mut [f32],
+    t: usize,
+    row: usize,
+    rows: usize,
+    columns: usize,
+    #[comptime] format: Format,
+) {
+    let sums = sums(words, scales, input, x, 0usize.runtime(), row, rows, columns, 1usize, format);
+    write(&sums, output, t * rows, row, rows, 1usize);
+}
+
+/// `gated = gelu(gate · x) · (up · x)`; with `sparse`, `gated = gate · x` and `hidden = up · x`.
+#[cube(launch_unchecked)]
+pub(crate) fn gated(
+    input: &[Four],
+    gate_words: &[u32],
+    gate_scales: &[u32],
+    up_words: &[u32],
+    up_scales: &[u32],
+    gated: &mut [f32],
+    hidden: &mut [f32],
+    rows: usize,
+    columns: usize,
+    #[comptime] sparse: bool,
+    #[comptime] outputs: usize,
+    #[comptime] gate_format: Format,
+    #[comptime] up_format: Format,
+) {
+    let row = plane() * outputs;
+    if row < rows {
+        let t = CUBE_POS_Y as usize;
+        let start = 0usize.runtime();
+        let x = t * columns;
+        let gates = sums(gate_words, gate_scales, input, x, start, row, rows, columns, outputs, gate_format);
+        let ups = sums(up_words, up_scales, input, x, start, row, rows, columns, outputs, up_format);
+        if comptime!(sparse) {
+            write(&gates, gated, t * rows, row, rows, outputs);
+            write(&ups, hidden, t * rows, row, rows, outputs);
+        } else {
+            let mut products = Array::<f32>::new(outputs);
             #[unroll]
             for index in 0..outputs {
-                // Past the last row the last is read again.
-                let stored = (first + min(row + index, rows - 1)) * columns + near;
-                sums[index] += dot(four_at(words, scales, stored, format), input[x + near]);
-                if comptime!(format.packet_fours() == 2) {
-                    let far = comptime!(format.packet_distance());
-                    sums[index] += dot(four_at(words, scales, stored + far, format), input[x + near + far]);
-                }
+                products[index] = gelu(gates[index]) * ups[index];
             }
+            write(&products, gated, t * rows, row, rows, outputs);
         }
+    }
+}
+
+/// The subgroup's number in the grid.
+#[cube]
+fn plane() -> usize {
+    // More than one axis has room for go on along the third.
+    let cube = (CUBE_POS_Z * CUBE_COUNT_X + CUBE_POS_X) as usize;
+    cube * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize
+}
+
+/// The products of `outputs` rows from `row` on, counted from `first`, known to every unit of the subgroup.
+#[cube]
+fn sums(
+    words: &[u32],
+    scales: &[u32],
+    input: &[Four],
+    x: usize,
+    first: usize,
+    row: usize,
+    rows: usize,
+    columns: usize,
+    #[comptime] outputs: usize,
+    #[comptime] format: Format,
+) -> Array<f32> {
+    let mut sums = Array::<f32>::new(outputs);
+    #[unroll]
+    for index in 0..outputs {
+        sums[index] = 0.0f32;
+    }
+    let packets = columns / comptime!(format.packet_fours());
+    for packet in range_stepped(UNIT_POS_PLANE as usize, packets, PLANE_DIM as usize) {
+        let near = near_four(packet, format);
         #[unroll]
         for index in 0..outputs {
-            let total = plane_sum(sums[index]);
-            if UNIT_POS_PLANE == 0 && row + index < rows {
-                output[CUBE_POS_Y as usize * output_stride + row + index] = total;
+            // Past the last row the last is read again.
+            let stored = (first + min(row + index, rows - 1)) * columns + near;
+            sums[index] += dot(four_at(words, scales, stored, format), input[x + near]);
+            if comptime!(format.packet_fours() == 2) {
+                let far = comptime!(format.packet_distance());
+                sums[index] += dot(four_at(words, scales, stored + far, format), input[x + near + far]);
             }
+        }
+    }
+    #[unroll]
+    for index in 0..outputs {
+        sums[index] = plane_sum(sums[index]);
+    }
+    sums
+}
+
+/// Writes a subgroup's outputs, as far as there are rows.
+#[cube]
+fn write(
+    sums: &Array<f32>,
+    output: &mut [f32],
+    start: usize,
+    row: usize,
+    rows: usize,
+    #[comptime] outputs: usize,
+) {
+    #[unroll]
+    for index in 0..outputs {
+        if UNIT_POS_PLANE == 0 && row + index < rows {
+            output[start + row + index] = sums[index];
         }
     }
 }
