@@ -17,9 +17,9 @@ use cubecl::wgpu::{RuntimeOptions, Vulkan, WgpuDevice, WgpuSetup, try_init_setup
 use cubecl_environment::stream::StreamId;
 use gemma_hal::{Deadline, DeviceError};
 
-/// Launches that are handed to the driver at once. Few enough that a desktop stays fluent, many enough that a token is
-/// one or two submissions.
-const LAUNCHES_A_SUBMISSION: usize = 256;
+/// Launches that are handed to the driver at once: few enough that the GPU begins while the host goes on and a desktop
+/// stays fluent, many enough that submitting costs little. See docs/performance.md.
+const LAUNCHES_A_SUBMISSION: usize = 128;
 
 /// The stream of all work.
 const STREAM: u64 = 0x6765_6d6d_61;

@@ -34,7 +34,8 @@ impl Run<'_> {
         let rows = self.rows(op);
         let base = RotaryBase { theta: *theta, stretch: *stretch, dim: heads.dim };
         let angles = self.inputs.table(Table::Angles(base), self.tokens - rows, self.tokens);
-        if let Some(q) = query {
+        let Some(kv) = key_value else {
+            let Some(q) = query else { return };
             // SAFETY: a cube works on one head of one row; the regions hold all rows.
             unsafe {
                 rotary::queries::launch_unchecked(
@@ -50,15 +51,21 @@ impl Run<'_> {
                     heads.dim,
                 );
             }
-        }
-        let Some(kv) = key_value else { return };
+            return;
+        };
         let layer = &self.cache.layers[*cache_layer];
+        // Without queries there are no cubes for them, and the keys stand in.
+        let query_heads = if query.is_some() { heads.query } else { 0 };
+        let (q, norm, scale) =
+            query.as_ref().map_or((kv.key, kv.norm, 1.0), |query| (query.query, query.norm, query.scale));
         // SAFETY: as above; slots are taken modulo the capacity for which the cache has room.
         unsafe {
-            rotary::keys_and_values::launch_unchecked(
+            rotary::all::launch_unchecked(
                 &self.gpu.client,
-                CubeCount::new_3d(heads.key_value as u32, rows as u32, 2),
+                CubeCount::new_2d((query_heads + 2 * heads.key_value) as u32, rows as u32),
                 CubeDim::new_1d(HEAD_UNITS),
+                self.region(q).arg(),
+                self.vector(norm).arg(),
                 self.region(kv.key).arg(),
                 self.region(kv.value).arg(),
                 self.vector(kv.norm).arg(),
@@ -68,8 +75,10 @@ impl Run<'_> {
                 layer.keys.scales.arg(),
                 layer.values.words.arg(),
                 layer.values.scales.arg(),
+                scale,
                 layer.capacity,
                 self.plan.rms_eps(),
+                query_heads,
                 heads.key_value,
                 heads.dim,
                 kv.value_norm,

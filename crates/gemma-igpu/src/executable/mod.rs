@@ -22,6 +22,7 @@ use gemma_hal::{
 use crate::cache::IgpuCache;
 use crate::gpu::{Gpu, Region, WORD};
 use crate::kernels::rotary::LARGEST_HEAD;
+use crate::kernels::streams::MOST_STREAMS;
 use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
 use recording::Recording;
@@ -53,9 +54,9 @@ pub(crate) fn supports(device: &str, plan: &Plan) -> Result<(), DeviceError> {
                 format!("{} query heads a key (at most {MOST_SHARED})", heads.query / heads.key_value)
             }
             Op::AltUpInit { projections, .. } | Op::AltUpMerge { projections, .. }
-                if projections.is_empty() =>
+                if projections.is_empty() || projections.len() >= MOST_STREAMS =>
             {
-                "AltUp with one stream".to_owned()
+                format!("{} AltUp streams (2 to {MOST_STREAMS})", projections.len() + 1)
             }
             _ => continue,
         };

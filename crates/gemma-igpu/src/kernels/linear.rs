@@ -134,6 +134,46 @@ pub(crate) fn gated(
     }
 }
 
+/// A layer's gate on its per-layer embedding: `gated = gelu(weight · (x · by)) · per_layer`, with `x` the active stream.
+///
+/// `x` has `stride` fours a row and begins at four `start` of it; `per_layer` has `all` values a row, those of the layer
+/// from value `block` on. `by` is not read where `scaled` is false.
+#[cube(launch_unchecked)]
+pub(crate) fn per_layer_gate(
+    words: &[u32],
+    scales: &[u32],
+    streams: &[Four],
+    by: &[Four],
+    per_layer: &[f32],
+    gated: &mut [f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    start: usize,
+    all: usize,
+    block: usize,
+    #[comptime] scaled: bool,
+    #[comptime] format: Format,
+) {
+    let row = plane();
+    if row < rows {
+        let t = CUBE_POS_Y as usize;
+        let x = t * stride + start;
+        let mut sum = 0.0f32;
+        for four in range_stepped(UNIT_POS_PLANE as usize, columns, PLANE_DIM as usize) {
+            let mut value = streams[x + four];
+            if comptime!(scaled) {
+                value *= by[four];
+            }
+            sum += dot(four_at(words, scales, row * columns + four, format), value);
+        }
+        let total = plane_sum(sum);
+        if UNIT_POS_PLANE == 0 {
+            gated[t * rows + row] = gelu(total) * per_layer[t * all + block + row];
+        }
+    }
+}
+
 /// The subgroup's number in the grid.
 #[cube]
 fn plane() -> usize {

@@ -26,12 +26,15 @@ pub(crate) fn queries(
     rotate(values, start, norm, angles, scale, eps, dim);
 }
 
-/// Keys and values, and their write into the cache: head `CUBE_POS_X` of row `CUBE_POS_Y`, of the keys where
-/// `CUBE_POS_Z` is 0 (normed and rotated), of the values where it is 1 (normed, if wanted, without a weight).
+/// Queries, keys and values of row `CUBE_POS_Y`, and the cache's write: of the cubes along the first axis the first
+/// `query_heads` do a head of [`queries`], `heads` more a head of keys (normed and rotated), `heads` more one of values
+/// (normed, if wanted, without a weight).
 ///
 /// Row `r` goes to the slot of position `start + r`, where `start` is the first word of `header`.
 #[cube(launch_unchecked)]
-pub(crate) fn keys_and_values(
+pub(crate) fn all(
+    query: &mut [f32],
+    query_norm: &[f32],
     keys: &mut [f32],
     values: &mut [f32],
     norm: &[f32],
@@ -41,27 +44,35 @@ pub(crate) fn keys_and_values(
     key_scales: &mut [u32],
     value_words: &mut [u32],
     value_scales: &mut [u32],
+    query_scale: f32,
     capacity: usize,
     eps: f32,
+    #[comptime] query_heads: usize,
     #[comptime] heads: usize,
     #[comptime] dim: usize,
     #[comptime] value_norm: bool,
     #[comptime] format: Format,
 ) {
-    let start = (CUBE_POS_Y as usize * heads + CUBE_POS_X as usize) * dim;
-    let slot = (header[0] as usize + CUBE_POS_Y as usize) % capacity;
-    let at = (slot * heads + CUBE_POS_X as usize) * dim;
-    if CUBE_POS_Z == 0 {
+    let cube = CUBE_POS_X as usize;
+    let t = CUBE_POS_Y as usize;
+    let slot = (header[0] as usize + t) % capacity;
+    if cube < query_heads {
+        rotate(query, (t * query_heads + cube) * dim, query_norm, angles, query_scale, eps, dim);
+    } else if cube < comptime!(query_heads + heads) {
+        let head = cube - query_heads;
+        let start = (t * heads + head) * dim;
         rotate(keys, start, norm, angles, 1.0f32.runtime(), eps, dim);
-        store(&*keys, start, key_words, key_scales, at, dim, format);
+        store(&*keys, start, key_words, key_scales, (slot * heads + head) * dim, dim, format);
     } else {
+        let head = cube - comptime!(query_heads + heads);
+        let start = (t * heads + head) * dim;
         if comptime!(value_norm) {
             let by = row_scale(&*values, start, eps, dim);
             for i in range_stepped(UNIT_POS as usize, dim, CUBE_DIM as usize) {
                 values[start + i] = values[start + i] * by;
             }
         }
-        store(&*values, start, value_words, value_scales, at, dim, format);
+        store(&*values, start, value_words, value_scales, (slot * heads + head) * dim, dim, format);
     }
 }
 
