@@ -54,6 +54,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut run = |tokens: &[u32], executable: &mut Box<dyn gemma_hal::Executable>| {
         executable.run(Call { tokens, cache: cache.as_mut(), deadline: Deadline::never(), probe: None })
     };
+    let count = 512;
+    let prefill = plan("prefill", count, Outputs::Last)?;
+    let mut prompt = device.prepare(Arc::clone(&prefill))?;
+    let tokens: Vec<u32> = (0..count as u32).collect();
+    for _ in 0..depth / count {
+        run(&tokens, &mut prompt)?;
+    }
     for index in 0..3 {
         let begin = Instant::now();
         run(&[index], &mut executable)?;
@@ -66,10 +73,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         println!("decode: {:.1} tok/s", 32.0 / begin.elapsed().as_secs_f64());
     }
-    let count = 512;
-    let prefill = plan("prefill", count, Outputs::Last)?;
-    let mut prompt = device.prepare(Arc::clone(&prefill))?;
-    let tokens: Vec<u32> = (0..count as u32).collect();
     for _ in 0..3 {
         let begin = Instant::now();
         run(&tokens, &mut prompt)?;

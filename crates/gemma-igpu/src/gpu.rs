@@ -17,9 +17,9 @@ use cubecl::wgpu::{RuntimeOptions, Vulkan, WgpuDevice, WgpuSetup, try_init_setup
 use cubecl_environment::stream::StreamId;
 use gemma_hal::{Deadline, DeviceError};
 
-/// Launches that are handed to the driver at once. Few enough that a desktop stays fluent, many enough that a token is
-/// one or two submissions.
-const LAUNCHES_A_SUBMISSION: usize = 256;
+/// Launches that are handed to the driver at once: few enough that the GPU begins while the host goes on and a desktop
+/// stays fluent, many enough that submitting costs little. See docs/performance.md.
+const LAUNCHES_A_SUBMISSION: usize = 128;
 
 /// The stream of all work.
 const STREAM: u64 = 0x6765_6d6d_61;
@@ -182,6 +182,12 @@ impl Region {
         let after = (self.words - start - words) * WORD;
         let handle = self.handle.clone().offset_start((start * WORD) as u64).offset_end(after as u64);
         Self { handle, words }
+    }
+
+    /// As an argument of a kernel, an array of fours of values. A rest of less than four is not part of it.
+    pub(crate) fn fours(&self) -> BufferArg {
+        // SAFETY: as in `arg`; a four takes as much as four words.
+        unsafe { BufferArg::from_raw_parts(self.handle.clone(), (self.words / 4).max(1)) }
     }
 
     /// As an argument of a kernel, an array of values of four bytes.

@@ -44,6 +44,16 @@ pub(crate) struct Matrix {
     _reservation: Reservation,
 }
 
+impl Matrix {
+    /// All rows, where they are together.
+    pub(crate) fn whole(&self) -> Option<&Part> {
+        match self.parts.as_slice() {
+            [part] => Some(part),
+            _ => None,
+        }
+    }
+}
+
 /// The layout of a type.
 pub(crate) const fn format(dtype: DType) -> Format {
     match dtype {

@@ -1,24 +1,84 @@
 //! Linear layers and the feed-forward network.
 
+use gemma_hal::op::LinearPart;
 use gemma_hal::{BufferId, Op, WeightId};
 
 use super::Run;
-use super::launch::{self, Rows};
-use crate::kernels::feed_forward as kernels;
+use super::launch::{self, FEW, Rows};
+use crate::kernels::{feed_forward as kernels, linear};
+use crate::weight::Part;
+
+/// Products of one input that one launch computes.
+const TOGETHER: usize = 4;
 
 impl Run<'_> {
     pub(super) fn linear(&self, op: &Op) {
         let Op::Linear { input, parts } = op else { return };
-        for part in parts {
-            self.whole_product(part.weight, *input, part.output, self.rows(op));
+        let rows = self.rows(op);
+        if rows <= FEW && (2..=TOGETHER).contains(&parts.len()) && self.products(*input, parts, rows) {
+            return;
         }
+        for part in parts {
+            self.whole_product(part.weight, *input, part.output, rows);
+        }
+    }
+
+    /// The products of one input in one launch. False, and nothing is done, where the matrices do not allow it.
+    fn products(&self, input: BufferId, parts: &[LinearPart], count: usize) -> bool {
+        let format = self.matrix(parts[0].weight).format;
+        let stored: Option<Vec<&Part>> = parts
+            .iter()
+            .map(|part| self.matrix(part.weight))
+            .map(|matrix| matrix.whole().filter(|_| matrix.format == format))
+            .collect();
+        let Some(stored) = stored else { return false };
+        // A part that is not there repeats the first one and has no rows.
+        let part = |index: usize| {
+            let here = if index < parts.len() { index } else { 0 };
+            let rows = if index < parts.len() { stored[here].rows.len() } else { 0 };
+            let output = self.region(parts[here].output);
+            (stored[here].words.arg(), stored[here].scales.arg(), output.arg(), rows)
+        };
+        let [first, second, third, fourth] = [part(0), part(1), part(2), part(3)];
+        let (cubes, units) = self.planes(first.3 + second.3 + third.3 + fourth.3, count);
+        // SAFETY: the plan's check has compared the shapes of weights, input and outputs.
+        unsafe {
+            linear::products::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                self.region(input).fours(),
+                first.0,
+                first.1,
+                first.2,
+                first.3,
+                second.0,
+                second.1,
+                second.2,
+                second.3,
+                third.0,
+                third.1,
+                third.2,
+                third.3,
+                fourth.0,
+                fourth.1,
+                fourth.2,
+                fourth.3,
+                self.width(input) / 4,
+                format,
+            );
+        }
+        true
     }
 
     pub(super) fn feed_forward(&self, op: &Op) {
         let Op::FeedForward { input, gate, up, down, cutoff, gated, hidden, output } = op else { return };
-        let (rows, width) = (self.rows(op), self.width(*gated));
-        self.whole_product(*gate, *input, *gated, rows);
-        self.whole_product(*up, *input, *hidden, rows);
+        let rows = self.rows(op);
+        let done = rows <= FEW && self.gate_and_up(op, rows);
+        if !done {
+            self.whole_product(*gate, *input, *gated, rows);
+            self.whole_product(*up, *input, *hidden, rows);
+        }
         let (g, h) = (self.region(*gated), self.region(*hidden));
         if let Some(cutoff) = cutoff {
             let (cubes, units) = launch::rows(rows);
@@ -31,10 +91,10 @@ impl Run<'_> {
                     g.arg(),
                     h.arg(),
                     *cutoff,
-                    width,
+                    self.width(*gated),
                 );
             }
-        } else {
+        } else if !done {
             let (cubes, units) = launch::values(g.len());
             // SAFETY: the kernel compares each index with the length of both regions.
             unsafe {
@@ -42,6 +102,39 @@ impl Run<'_> {
             }
         }
         self.whole_product(*down, *gated, *output, rows);
+    }
+
+    /// Gate and up in one launch, multiplied where no cutoff stands between them. False, and nothing is done, where
+    /// the matrices do not allow it.
+    fn gate_and_up(&self, op: &Op, count: usize) -> bool {
+        let Op::FeedForward { input, gate, up, cutoff, gated, hidden, .. } = op else { return false };
+        let (gate, up) = (self.matrix(*gate), self.matrix(*up));
+        let (Some(gates), Some(ups)) = (gate.whole(), up.whole()) else { return false };
+        let rows = gates.rows.len();
+        let outputs = launch::outputs_a_plane(rows);
+        let (cubes, units) = self.planes(rows.div_ceil(outputs), count);
+        // SAFETY: the plan's check has compared the shapes of weights, input and outputs.
+        unsafe {
+            linear::gated::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                self.region(*input).fours(),
+                gates.words.arg(),
+                gates.scales.arg(),
+                ups.words.arg(),
+                ups.scales.arg(),
+                self.region(*gated).arg(),
+                self.region(*hidden).arg(),
+                rows,
+                gate.columns / 4,
+                cutoff.is_some(),
+                outputs,
+                gate.format,
+                up.format,
+            );
+        }
+        true
     }
 
     /// All rows of a weight with all of a buffer.

@@ -4,15 +4,29 @@ use cubecl::prelude::*;
 use gemma_hal::Op;
 use gemma_hal::rotary::RotaryBase;
 
+use super::Run;
 use super::inputs::Table;
-use super::{Run, launch};
-use crate::cache::Slots;
-use crate::gpu::Region;
-use crate::kernels::format::Format;
 use crate::kernels::{attention, rotary};
 
 /// Units of a cube that works on one head.
 const HEAD_UNITS: u32 = 64;
+
+/// Values that attention over parts of the keys leaves, for the most rows that are taken apart.
+pub(super) fn scratch_values(op: &Op) -> usize {
+    match op {
+        Op::Attention { heads, .. } => FEW * heads.query * MOST_PARTS * (heads.dim + attention::PART_EXTRA),
+        _ => 0,
+    }
+}
+
+/// Rows up to which keys are divided: with more there is work enough for a GPU.
+const FEW: usize = 4;
+
+/// Parts of the keys of a row.
+const MOST_PARTS: usize = 32;
+
+/// Keys that a part has at least in a full cache.
+const LEAST_KEYS: usize = 32;
 
 impl Run<'_> {
     pub(super) fn rotary(&self, op: &Op) {
@@ -20,82 +34,55 @@ impl Run<'_> {
         let rows = self.rows(op);
         let base = RotaryBase { theta: *theta, stretch: *stretch, dim: heads.dim };
         let angles = self.inputs.table(Table::Angles(base), self.tokens - rows, self.tokens);
-        if let Some(q) = query {
-            let region = self.region(q.query);
-            self.rotate(&region, self.vector(q.norm), &angles, rows, heads.query, q.scale, heads.dim);
-        }
-        let Some(kv) = key_value else { return };
-        let (keys, values) = (self.region(kv.key), self.region(kv.value));
-        self.rotate(&keys, self.vector(kv.norm), &angles, rows, heads.key_value, 1.0, heads.dim);
-        if kv.value_norm {
-            // SAFETY: a cube works on one head of one row; the region holds all of them.
+        let Some(kv) = key_value else {
+            let Some(q) = query else { return };
+            // SAFETY: a cube works on one head of one row; the regions hold all rows.
             unsafe {
-                rotary::norm_heads::launch_unchecked(
+                rotary::queries::launch_unchecked(
                     &self.gpu.client,
-                    CubeCount::new_2d(heads.key_value as u32, rows as u32),
+                    CubeCount::new_2d(heads.query as u32, rows as u32),
                     CubeDim::new_1d(HEAD_UNITS),
-                    values.arg(),
-                    heads.key_value,
+                    self.region(q.query).arg(),
+                    self.vector(q.norm).arg(),
+                    angles.arg(),
+                    heads.query,
+                    q.scale,
                     self.plan.rms_eps(),
                     heads.dim,
                 );
             }
-        }
-        let layer = &self.cache.layers[*cache_layer];
-        self.store(&keys, &layer.keys, rows, layer.width, layer.capacity);
-        self.store(&values, &layer.values, rows, layer.width, layer.capacity);
-    }
-
-    fn rotate(
-        &self,
-        values: &Region,
-        norm: &Region,
-        angles: &Region,
-        rows: usize,
-        heads: usize,
-        scale: f32,
-        dim: usize,
-    ) {
-        // SAFETY: a cube works on one head of one row; `values` and `angles` hold all rows.
-        unsafe {
-            rotary::rotate::launch_unchecked(
-                &self.gpu.client,
-                CubeCount::new_2d(heads as u32, rows as u32),
-                CubeDim::new_1d(HEAD_UNITS),
-                values.arg(),
-                norm.arg(),
-                angles.arg(),
-                heads,
-                scale,
-                self.plan.rms_eps(),
-                dim,
-            );
-        }
-    }
-
-    fn store(&self, values: &Region, slots: &Slots, rows: usize, width: usize, capacity: usize) {
-        let format = self.cache.format();
-        let units = match format {
-            Format::F32 => rows * width,
-            Format::F16 => rows * width / 2,
-            _ => rows * width / 32,
+            return;
         };
-        let (count, cube) = launch::values(units);
-        // SAFETY: the kernel compares each index with the number of units, and slots are taken modulo the capacity
-        // for which the cache has room.
+        let layer = &self.cache.layers[*cache_layer];
+        // Without queries there are no cubes for them, and the keys stand in.
+        let query_heads = if query.is_some() { heads.query } else { 0 };
+        let (q, norm, scale) =
+            query.as_ref().map_or((kv.key, kv.norm, 1.0), |query| (query.query, query.norm, query.scale));
+        // SAFETY: as above; slots are taken modulo the capacity for which the cache has room.
         unsafe {
-            rotary::store::launch_unchecked(
+            rotary::all::launch_unchecked(
                 &self.gpu.client,
-                count,
-                cube,
-                values.arg(),
+                CubeCount::new_2d((query_heads + 2 * heads.key_value) as u32, rows as u32),
+                CubeDim::new_1d(HEAD_UNITS),
+                self.region(q).arg(),
+                self.vector(norm).arg(),
+                self.region(kv.key).arg(),
+                self.region(kv.value).arg(),
+                self.vector(kv.norm).arg(),
+                angles.arg(),
                 self.inputs.header().arg(),
-                slots.words.arg(),
-                slots.scales.arg(),
-                rows,
-                width,
-                capacity,
-                format,
+                layer.keys.words.arg(),
+                layer.keys.scales.arg(),
+                layer.values.words.arg(),
+                layer.values.scales.arg(),
+                scale,
+                layer.capacity,
+                self.plan.rms_eps(),
+                query_heads,
+                heads.key_value,
+                heads.dim,
+                kv.value_norm,
+                self.cache.format(),
             );
         }
     }
@@ -104,11 +91,17 @@ impl Run<'_> {
         let Op::Attention { heads, cache_layer, query, output } = op else { return };
         let rows = self.rows(op);
         let layer = &self.cache.layers[*cache_layer];
-        // SAFETY: a cube works on one head of one row; slots are taken modulo the capacity for which the cache has room.
+        let most_keys = layer.window.unwrap_or(layer.capacity).min(layer.capacity);
+        let parts = if rows > FEW { 1 } else { most_keys.div_ceil(LEAST_KEYS).clamp(1, MOST_PARTS) };
+        let output = self.region(*output);
+        let partial = if parts == 1 { &output } else { self.scratch };
+        // SAFETY: a cube works on the heads of one key head of one row and writes their places in the output, or one
+        // part's places in the scratch memory, which has room for so many rows, heads and parts. Slots are taken modulo
+        // the capacity for which the cache has room.
         unsafe {
             attention::attention::launch_unchecked(
                 &self.gpu.client,
-                CubeCount::new_2d(heads.query as u32, rows as u32),
+                CubeCount::new_3d(heads.key_value as u32, rows as u32, parts as u32),
                 CubeDim::new_1d(attention::UNITS),
                 self.region(*query).arg(),
                 self.inputs.header().arg(),
@@ -116,14 +109,31 @@ impl Run<'_> {
                 layer.keys.scales.arg(),
                 layer.values.words.arg(),
                 layer.values.scales.arg(),
-                self.region(*output).arg(),
+                partial.arg(),
                 self.tokens - rows,
-                layer.window.unwrap_or(usize::MAX >> 32),
+                layer.window.unwrap_or(u32::MAX as usize),
                 layer.capacity,
                 heads.query,
                 heads.query / heads.key_value,
                 heads.dim,
+                parts,
                 self.cache.format(),
+            );
+        }
+        if parts == 1 {
+            return;
+        }
+        // SAFETY: a cube reads the parts of one head of one row, which have just been written, and writes that head.
+        unsafe {
+            attention::merge::launch_unchecked(
+                &self.gpu.client,
+                CubeCount::new_2d(heads.query as u32, rows as u32),
+                CubeDim::new_1d(HEAD_UNITS),
+                partial.arg(),
+                output.arg(),
+                heads.query,
+                heads.dim,
+                parts,
             );
         }
     }

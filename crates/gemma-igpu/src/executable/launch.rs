@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::Run;
 use crate::gpu::Region;
-use crate::kernels::{ROW_UNITS, linear};
+use crate::kernels::{ROW_UNITS, linear, tile};
 use crate::weight::Matrix;
 
 /// Units of a cube whose units work on a value each.
@@ -23,6 +23,18 @@ pub(super) fn values(count: usize) -> (CubeCount, CubeDim) {
     let cubes = (count as u32).div_ceil(VALUE_UNITS);
     let (wide, high) = (cubes.min(MOST_CUBES), cubes.div_ceil(MOST_CUBES));
     (CubeCount::new_2d(wide, high), CubeDim::new_1d(VALUE_UNITS))
+}
+
+/// Rows of activations up to which each meets the weights by itself.
+pub(super) const FEW: usize = 4;
+
+/// Outputs that a subgroup computes at a time: several share their activations, but all of a GPU wants to work.
+pub(super) fn outputs_a_plane(rows: usize) -> usize {
+    match rows {
+        0..4096 => 1,
+        4096..16_384 => 2,
+        _ => 4,
+    }
 }
 
 /// Rows of activations: `count` of them, `stride` values apart, of which a product takes or writes the first ones.
@@ -48,28 +60,62 @@ impl Run<'_> {
             }
             let written = first - wanted.start;
             let out = output.region.part(written, output.region.len() - written);
-            // Subgroups may be smaller than the largest: cubes beyond the last row do nothing.
-            let planes = (linear::UNITS / self.gpu.largest_plane).max(1);
-            let cubes = ((end - first) as u32).div_ceil(planes);
+            let rows = end - first;
+            if count > FEW {
+                // SAFETY: as below; a tile reads no row that is not there.
+                unsafe {
+                    tile::product::launch_unchecked(
+                        &self.gpu.client,
+                        CubeCount::new_2d(
+                            rows.div_ceil(tile::TILE) as u32,
+                            count.div_ceil(tile::TILE) as u32,
+                        ),
+                        CubeDim::new_1d(tile::UNITS),
+                        part.words.arg(),
+                        part.scales.arg(),
+                        input.region.fours(),
+                        out.arg(),
+                        first - part.rows.start,
+                        rows,
+                        matrix.columns / 4,
+                        input.stride / 4,
+                        output.stride,
+                        count,
+                        matrix.format,
+                    );
+                }
+                continue;
+            }
+            let outputs = outputs_a_plane(rows);
+            let (cubes, units) = self.planes(rows.div_ceil(outputs), count);
             // SAFETY: the plan's check has compared the shapes of weight, input and output, and `part` has as many
             // words and scales as its rows take in this format.
             unsafe {
                 linear::product::launch_unchecked(
                     &self.gpu.client,
-                    CubeCount::new_3d(cubes.min(MOST_CUBES), count as u32, cubes.div_ceil(MOST_CUBES)),
-                    CubeDim::new_1d(linear::UNITS),
+                    cubes,
+                    units,
                     part.words.arg(),
                     part.scales.arg(),
-                    input.region.arg(),
+                    input.region.fours(),
                     out.arg(),
                     first - part.rows.start,
-                    end - first,
-                    matrix.columns,
-                    input.stride,
+                    rows,
+                    matrix.columns / 4,
+                    input.stride / 4,
                     output.stride,
+                    outputs,
                     matrix.format,
                 );
             }
         }
+    }
+
+    /// `count` rows of subgroups, at least so many in each. Subgroups may be smaller than the largest: kernels compare
+    /// their number with that of rows.
+    pub(super) fn planes(&self, planes: usize, count: usize) -> (CubeCount, CubeDim) {
+        let cubes = (planes as u32).div_ceil((linear::UNITS / self.gpu.largest_plane).max(1));
+        let (wide, high) = (cubes.min(MOST_CUBES), cubes.div_ceil(MOST_CUBES));
+        (CubeCount::new_3d(wide, count as u32, high), CubeDim::new_1d(linear::UNITS))
     }
 }

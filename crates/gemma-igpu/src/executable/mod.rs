@@ -20,28 +20,43 @@ use gemma_hal::{
 };
 
 use crate::cache::IgpuCache;
-use crate::gpu::{Gpu, Region};
+use crate::gpu::{Gpu, Region, WORD};
+use crate::kernels::rotary::LARGEST_HEAD;
+use crate::kernels::streams::MOST_STREAMS;
 use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
 use recording::Recording;
 
-/// The most values of a head.
-const LARGEST_HEAD: usize = 512;
+/// The most query heads that share a key: each has eight units of a cube when scores become weights.
+const MOST_SHARED: usize = 16;
 
 /// Whether `plan` can run on a GPU.
 ///
 /// # Errors
 /// [`DeviceError::Unsupported`].
 pub(crate) fn supports(device: &str, plan: &Plan) -> Result<(), DeviceError> {
+    let uses = uses(plan);
+    let odd = plan
+        .weights()
+        .iter()
+        .zip(&uses)
+        .find(|(named, used)| **used == Use::Matrix && !named.weight.columns().is_multiple_of(4));
+    if let Some((named, _)) = odd {
+        let what = format!("{} columns of {} (a multiple of 4)", named.weight.columns(), named.name);
+        return Err(DeviceError::Unsupported { device: device.to_owned(), what });
+    }
     for step in plan.steps() {
         let what = match &step.op {
             Op::Attention { heads, .. } if heads.dim > LARGEST_HEAD => {
                 format!("heads of {} values (at most {LARGEST_HEAD})", heads.dim)
             }
+            Op::Attention { heads, .. } if heads.query / heads.key_value > MOST_SHARED => {
+                format!("{} query heads a key (at most {MOST_SHARED})", heads.query / heads.key_value)
+            }
             Op::AltUpInit { projections, .. } | Op::AltUpMerge { projections, .. }
-                if projections.is_empty() =>
+                if projections.is_empty() || projections.len() >= MOST_STREAMS =>
             {
-                "AltUp with one stream".to_owned()
+                format!("{} AltUp streams (2 to {MOST_STREAMS})", projections.len() + 1)
             }
             _ => continue,
         };
@@ -67,6 +82,8 @@ pub(crate) struct IgpuExecutable {
     arena: Region,
     weights: Vec<Stored>,
     inputs: Inputs,
+    /// For what lies between two kernels of one step.
+    scratch: Region,
     recording: Recording,
     output: Vec<f32>,
     _reservation: Reservation,
@@ -79,6 +96,7 @@ struct Run<'a> {
     arena: &'a Region,
     weights: &'a [Stored],
     inputs: &'a Inputs,
+    scratch: &'a Region,
     cache: &'a IgpuCache,
     tokens: usize,
 }
@@ -98,7 +116,8 @@ impl IgpuExecutable {
         let vectors = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Vector);
         let vectors: u64 = vectors.map(|(named, _)| named.weight.values() * 4).sum();
         let inputs = Inputs::of(gpu, &plan);
-        let bytes = plan.arena().bytes() + vectors + inputs.bytes();
+        let scratch = plan.steps().iter().map(|step| heads::scratch_values(&step.op)).max().unwrap_or(0);
+        let bytes = plan.arena().bytes() + vectors + inputs.bytes() + (scratch * WORD) as u64;
         let reservation = budget.reserve("activations", bytes)?;
         let mut weights = Vec::with_capacity(uses.len());
         for (named, used) in plan.weights().iter().zip(&uses) {
@@ -114,6 +133,7 @@ impl IgpuExecutable {
             arena,
             weights,
             inputs,
+            scratch: gpu.empty(scratch),
             recording: Recording::default(),
             output: Vec::new(),
             plan,
@@ -185,6 +205,7 @@ impl Executable for IgpuExecutable {
             arena: &self.arena,
             weights: &self.weights,
             inputs: &self.inputs,
+            scratch: &self.scratch,
             cache,
             tokens: count,
         };

@@ -3,8 +3,8 @@
 use gemma_hal::Op;
 
 use super::Run;
-use super::launch::{self, Rows};
-use crate::kernels::{per_layer, streams as kernels};
+use super::launch::{self, FEW, Rows};
+use crate::kernels::{linear, per_layer, streams as kernels};
 
 impl Run<'_> {
     pub(super) fn altup_init(&self, op: &Op) {
@@ -132,58 +132,16 @@ impl Run<'_> {
     }
 
     pub(super) fn per_layer_input(&self, op: &Op) {
-        let Op::PerLayerInput {
-            streams,
-            active,
-            per_layer,
-            block,
-            scale,
-            gate,
-            projection,
-            norm,
-            scaled,
-            gated,
-        } = op
-        else {
+        let Op::PerLayerInput { streams, active, projection, norm, scaled, gated, .. } = op else {
             return;
         };
         let (rows, width, narrow) = (self.rows(op), self.width(*scaled), self.width(*gated));
         let all = self.width(*streams);
         let (s, u, g) = (self.region(*streams), self.region(*scaled), self.region(*gated));
-        let (cubes, units) = launch::values(rows * width);
-        // SAFETY: the kernel compares each index with the number of values; rows of both regions are as wide as said.
-        unsafe {
-            per_layer::scale_active::launch_unchecked(
-                &self.gpu.client,
-                cubes,
-                units,
-                s.arg(),
-                scale.map_or_else(|| self.vector(*norm), |id| self.vector(id)).arg(),
-                u.arg(),
-                rows * width,
-                width,
-                all,
-                active * width,
-                scale.is_some(),
-            );
-        }
         let wide = Rows { region: &u, stride: width };
         let thin = Rows { region: &g, stride: narrow };
-        self.product(self.matrix(*gate), 0..narrow, &wide, &thin, rows);
-        let (cubes, units) = launch::values(rows * narrow);
-        // SAFETY: as above; the plan's check has looked at the block.
-        unsafe {
-            per_layer::gate::launch_unchecked(
-                &self.gpu.client,
-                cubes,
-                units,
-                g.arg(),
-                self.region(*per_layer).arg(),
-                rows * narrow,
-                narrow,
-                self.width(*per_layer),
-                block * narrow,
-            );
+        if rows > FEW || !self.per_layer_gate(op, rows) {
+            self.scaled_gate(op, rows);
         }
         self.product(self.matrix(*projection), 0..width, &thin, &wide, rows);
         let (cubes, units) = launch::rows(rows);
@@ -233,6 +191,88 @@ impl Run<'_> {
                 self.plan.rms_eps(),
                 width,
                 projections.len() + 1,
+            );
+        }
+    }
+
+    /// The gate in one launch, for few rows. False, and nothing is done, where the matrix does not allow it.
+    fn per_layer_gate(&self, op: &Op, rows: usize) -> bool {
+        let Op::PerLayerInput { streams, active, per_layer, block, scale, gate, norm, scaled, gated, .. } =
+            op
+        else {
+            return false;
+        };
+        let matrix = self.matrix(*gate);
+        let Some(part) = matrix.whole() else { return false };
+        let (width, narrow) = (self.width(*scaled), self.width(*gated));
+        let (cubes, units) = self.planes(narrow, rows);
+        // SAFETY: the plan's check has compared the shapes of the weight, the streams and the block.
+        unsafe {
+            linear::per_layer_gate::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                part.words.arg(),
+                part.scales.arg(),
+                self.region(*streams).fours(),
+                self.vector(scale.unwrap_or(*norm)).fours(),
+                self.region(*per_layer).arg(),
+                self.region(*gated).arg(),
+                narrow,
+                width / 4,
+                self.width(*streams) / 4,
+                active * width / 4,
+                self.width(*per_layer),
+                block * narrow,
+                scale.is_some(),
+                matrix.format,
+            );
+        }
+        true
+    }
+
+    /// The gate step by step.
+    fn scaled_gate(&self, op: &Op, rows: usize) {
+        let Op::PerLayerInput { streams, active, per_layer, block, scale, gate, norm, scaled, gated, .. } =
+            op
+        else {
+            return;
+        };
+        let (width, narrow, all) = (self.width(*scaled), self.width(*gated), self.width(*streams));
+        let (s, u, g) = (self.region(*streams), self.region(*scaled), self.region(*gated));
+        let (cubes, units) = launch::values(rows * width);
+        // SAFETY: the kernel compares each index with the number of values; rows of both regions are as wide as said.
+        unsafe {
+            per_layer::scale_active::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                s.arg(),
+                self.vector(scale.unwrap_or(*norm)).arg(),
+                u.arg(),
+                rows * width,
+                width,
+                all,
+                active * width,
+                scale.is_some(),
+            );
+        }
+        let wide = Rows { region: &u, stride: width };
+        let thin = Rows { region: &g, stride: narrow };
+        self.product(self.matrix(*gate), 0..narrow, &wide, &thin, rows);
+        let (cubes, units) = launch::values(rows * narrow);
+        // SAFETY: as above; the plan's check has looked at the block.
+        unsafe {
+            per_layer::gate::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                g.arg(),
+                self.region(*per_layer).arg(),
+                rows * narrow,
+                narrow,
+                self.width(*per_layer),
+                block * narrow,
             );
         }
     }

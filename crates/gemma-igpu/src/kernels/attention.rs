@@ -1,16 +1,31 @@
 //! Causal softmax attention over a layer of the cache.
+//!
+//! A cube serves all query heads of one key head, for one row and one part of the keys it sees. Eight units share a key;
+//! scores of a tile of keys go to shared memory, sums are rescaled when a tile has a larger score. Parts are merged by
+//! [`merge`].
 
 use cubecl::prelude::*;
 
-use super::format::{Format, half_bits};
-use super::math::{cube_max, cube_sum};
+use super::format::{Format, half_at, half_bits};
 
-/// Units of a cube: one a key of a tile, and one a value of the head.
-pub(crate) const UNITS: u32 = 64;
+/// Units of a cube.
+pub(crate) const UNITS: u32 = 256;
 
-/// Attention of head `CUBE_POS_X` of row `CUBE_POS_Y`, which stands at position `header[0] + first + CUBE_POS_Y`.
-///
-/// Keys are visited in tiles of one a unit; sums are rescaled when a tile has a larger score.
+/// Units that share a key. No subgroup is smaller.
+const LANES: usize = 8;
+
+/// Keys whose scores are in shared memory at a time; a multiple of [`LANES`].
+const TILE: usize = 64;
+
+/// Less than every score.
+const LOWEST: f32 = -3.0e38;
+
+/// Values of a part of a head besides its `dim` sums: the largest score, the sum of weights.
+pub(crate) const PART_EXTRA: usize = 2;
+
+/// Attention of the query heads of key head `CUBE_POS_X` of row `CUBE_POS_Y`, which stands at position
+/// `header[0] + first + CUBE_POS_Y`, over part `CUBE_POS_Z` of the keys. With one part the heads are written as they are,
+/// with several `[row, head, part]` sums, their largest score and their weights.
 #[cube(launch_unchecked)]
 pub(crate) fn attention(
     query: &[f32],
@@ -26,94 +41,211 @@ pub(crate) fn attention(
     #[comptime] heads: usize,
     #[comptime] shared: usize,
     #[comptime] dim: usize,
+    #[comptime] parts: usize,
     #[comptime] format: Format,
 ) {
-    let units = comptime!(UNITS as usize);
     let unit = UNIT_POS as usize;
+    let (group, lane) = (unit / LANES, unit % LANES);
     let width = comptime!(heads / shared * dim);
-    let head = CUBE_POS_X as usize / shared * dim;
-    let q = (CUBE_POS_Y as usize * heads + CUBE_POS_X as usize) * dim;
+    let offset = CUBE_POS_X as usize * dim;
+    let head = CUBE_POS_Y as usize * heads + CUBE_POS_X as usize * shared;
     let position = header[0] as usize + first + CUBE_POS_Y as usize;
     let begin = select(position >= window, position + 1 - window, 0usize.runtime());
+    let each = (position + 1 - begin).div_ceil(parts);
+    let from = begin + CUBE_POS_Z as usize * each;
+    let to = min(from + each, position + 1);
 
-    let mut queries = Shared::new_slice(dim);
-    let mut weights = Shared::new_slice(units);
-    for i in range_stepped(unit, dim, units) {
-        queries[i] = query[q + i];
+    let mut queries = Shared::<[f32]>::new_slice(comptime!(shared * dim));
+    let mut scores = Shared::<[f32]>::new_slice(comptime!(shared * TILE));
+    // For each head the largest score so far and the sum of the tile's weights.
+    let mut state = Shared::<[f32]>::new_slice(comptime!(2 * shared));
+    for i in range_stepped(unit, comptime!(shared * dim), UNITS as usize) {
+        queries[i] = query[head * dim + i];
+    }
+    if unit < shared {
+        state[unit] = f32::new(LOWEST);
     }
     sync_cube();
 
-    let parts = comptime!(dim.div_ceil(UNITS as usize));
-    let mut sums = Array::<f32>::new(parts);
+    let slices = comptime!(dim.div_ceil(UNITS as usize));
+    let mut sums = Array::<f32>::new(comptime!(shared * slices));
+    let mut totals = Array::<f32>::new(shared);
     #[unroll]
-    for part in 0..parts {
-        sums[part] = 0.0f32;
+    for i in 0..comptime!(shared * slices) {
+        sums[i] = 0.0f32;
     }
-    let mut largest = f32::new(-3.0e38);
-    let mut total = 0.0f32;
-    for tile in range_stepped(begin, position + 1, units) {
-        let key = tile + unit;
-        let mut score = f32::new(-3.0e38);
-        if key <= position {
-            score = dot(keys, key_scales, key % capacity * width + head, &queries, dim, format);
+    #[unroll]
+    for h in 0..shared {
+        totals[h] = 0.0f32;
+    }
+    for tile in range_stepped(from, to, TILE) {
+        for item in range_stepped(group, comptime!(shared * TILE), comptime!(UNITS as usize / LANES)) {
+            let key = tile + item % TILE;
+            let mut score = 0.0f32;
+            if key < to {
+                let start = key % capacity * width + offset;
+                score = dot_lane(keys, key_scales, start, &queries, item / TILE * dim, lane, dim, format);
+            }
+            score += plane_shuffle_xor(score, 4);
+            score += plane_shuffle_xor(score, 2);
+            score += plane_shuffle_xor(score, 1);
+            if lane == 0 {
+                scores[item] = select(key < to, score, f32::new(LOWEST));
+            }
         }
-        let highest = max(largest, cube_max(score));
-        let rescale = (largest - highest).exp();
-        let weight = select(key <= position, (score - highest).exp(), 0.0f32);
-        weights[unit] = weight;
-        total = total * rescale + cube_sum(weight);
-        let count = select(position + 1 - tile < units, position + 1 - tile, units.runtime());
+        sync_cube();
+        let mut before = Array::<f32>::new(shared);
         #[unroll]
-        for part in 0..parts {
-            let i = comptime!(part * UNITS as usize) + unit;
-            let mut sum = sums[part] * rescale;
+        for h in 0..shared {
+            before[h] = state[h];
+        }
+        sync_cube();
+        if group < shared {
+            weigh(&mut scores, &mut state, group, lane, shared);
+        }
+        sync_cube();
+        let count = min(TILE.runtime(), to - tile);
+        #[unroll]
+        for h in 0..shared {
+            let rescale = (before[h] - state[h]).exp();
+            totals[h] = totals[h] * rescale + state[comptime!(shared + h)];
+            #[unroll]
+            for slice in 0..slices {
+                sums[comptime!(h * slices + slice)] *= rescale;
+            }
+        }
+        #[unroll]
+        for slice in 0..slices {
+            let i = comptime!(slice * UNITS as usize) + unit;
             if i < dim {
                 for index in 0..count {
-                    let slot = (tile + index) % capacity * width + head;
-                    sum += weights[index] * value_at(values, value_scales, slot + i, format);
+                    let slot = (tile + index) % capacity * width + offset;
+                    let value = value_at(values, value_scales, slot + i, format);
+                    #[unroll]
+                    for h in 0..shared {
+                        sums[comptime!(h * slices + slice)] += scores[comptime!(h * TILE) + index] * value;
+                    }
                 }
             }
-            sums[part] = sum;
         }
-        largest = highest;
-        // The next tile's weights take the same place.
+        // The next tile's scores take the same place.
         sync_cube();
     }
     #[unroll]
-    for part in 0..parts {
-        let i = comptime!(part * UNITS as usize) + unit;
-        if i < dim {
-            output[q + i] = sums[part] / total;
+    for h in 0..shared {
+        if comptime!(parts == 1) {
+            #[unroll]
+            for slice in 0..slices {
+                let i = comptime!(slice * UNITS as usize) + unit;
+                if i < dim {
+                    output[(head + h) * dim + i] = sums[comptime!(h * slices + slice)] / totals[h];
+                }
+            }
+        } else {
+            let at = ((head + h) * parts + CUBE_POS_Z as usize) * comptime!(dim + PART_EXTRA);
+            #[unroll]
+            for slice in 0..slices {
+                let i = comptime!(slice * UNITS as usize) + unit;
+                if i < dim {
+                    output[at + i] = sums[comptime!(h * slices + slice)];
+                }
+            }
+            if unit == 0 {
+                output[at + dim] = state[h];
+                output[at + dim + 1] = totals[h];
+            }
         }
     }
 }
 
-/// The product of the cached values from `start` on with the query.
+/// Turns the scores of head `h` into weights, by the eight units of a group; notes the largest score and the weights' sum.
 #[cube]
-fn dot(
+fn weigh(scores: &mut [f32], state: &mut [f32], h: usize, lane: usize, #[comptime] shared: usize) {
+    let mut largest = state[h];
+    #[unroll]
+    for i in 0..comptime!(TILE / LANES) {
+        largest = max(largest, scores[h * TILE + comptime!(i * LANES) + lane]);
+    }
+    largest = max(largest, plane_shuffle_xor(largest, 4));
+    largest = max(largest, plane_shuffle_xor(largest, 2));
+    largest = max(largest, plane_shuffle_xor(largest, 1));
+    let mut total = 0.0f32;
+    #[unroll]
+    for i in 0..comptime!(TILE / LANES) {
+        let at = h * TILE + comptime!(i * LANES) + lane;
+        let weight = (scores[at] - largest).exp();
+        scores[at] = weight;
+        total += weight;
+    }
+    total += plane_shuffle_xor(total, 4);
+    total += plane_shuffle_xor(total, 2);
+    total += plane_shuffle_xor(total, 1);
+    if lane == 0 {
+        state[h] = largest;
+        state[shared + h] = total;
+    }
+}
+
+/// Merges the parts of head `CUBE_POS_X` of row `CUBE_POS_Y`.
+#[cube(launch_unchecked)]
+pub(crate) fn merge(
+    partial: &[f32],
+    output: &mut [f32],
+    #[comptime] heads: usize,
+    #[comptime] dim: usize,
+    #[comptime] parts: usize,
+) {
+    let head = CUBE_POS_Y as usize * heads + CUBE_POS_X as usize;
+    let stride = comptime!(dim + PART_EXTRA);
+    let start = head * comptime!(parts * (dim + PART_EXTRA));
+    let mut largest = f32::new(LOWEST);
+    for part in 0..parts {
+        largest = max(largest, partial[start + part * stride + dim]);
+    }
+    let mut total = 0.0f32;
+    for part in 0..parts {
+        let at = start + part * stride + dim;
+        total += (partial[at] - largest).exp() * partial[at + 1];
+    }
+    for i in range_stepped(UNIT_POS as usize, dim, CUBE_DIM as usize) {
+        let mut sum = 0.0f32;
+        for part in 0..parts {
+            let at = start + part * stride;
+            sum += (partial[at + dim] - largest).exp() * partial[at + i];
+        }
+        output[head * dim + i] = sum / total;
+    }
+}
+
+/// One unit's share of the product of the cached values from `start` on with the query from `q` on.
+#[cube]
+fn dot_lane(
     words: &[u32],
     scales: &[u32],
     start: usize,
     query: &[f32],
+    q: usize,
+    lane: usize,
     #[comptime] dim: usize,
     #[comptime] format: Format,
 ) -> f32 {
     let mut sum = 0.0f32;
     match format {
         Format::F32 => {
-            for i in 0..dim {
-                sum += f32::reinterpret(words[start + i]) * query[i];
+            for i in range_stepped(lane, dim, LANES) {
+                sum += f32::reinterpret(words[start + i]) * query[q + i];
             }
         }
         Format::F16 => {
-            for i in 0..comptime!(dim / 2) {
+            for i in range_stepped(lane, comptime!(dim / 2), LANES) {
                 let word = words[start / 2 + i];
-                sum += half_bits(word & 0xffff) * query[2 * i] + half_bits(word >> 16) * query[2 * i + 1];
+                sum += half_bits(word & 0xffff) * query[q + 2 * i];
+                sum += half_bits(word >> 16) * query[q + 2 * i + 1];
             }
         }
         _ => {
-            for i in 0..dim {
-                sum += value_at(words, scales, start + i, format) * query[i];
+            for i in range_stepped(lane, dim, LANES) {
+                sum += value_at(words, scales, start + i, format) * query[q + i];
             }
         }
     }
@@ -125,7 +257,7 @@ fn dot(
 fn value_at(words: &[u32], scales: &[u32], index: usize, #[comptime] format: Format) -> f32 {
     match format {
         Format::F32 => f32::reinterpret(words[index]),
-        Format::F16 => half_bits((words[index / 2] >> ((index as u32 & 1) * 16)) & 0xffff),
+        Format::F16 => half_at(words, index),
         _ => {
             let byte = (words[index / 4] >> ((index as u32 % 4) * 8)) & 255;
             half_bits(scales[index / 32]) * f32::cast_from(i32::cast_from(byte << 24) >> 24)

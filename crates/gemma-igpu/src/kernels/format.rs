@@ -1,10 +1,13 @@
-//! How stored weights are read: every block format as whole numbers of 8 bits with a scale and a minimum.
+//! How stored weights are read: four values at a time, neighbours in a row.
 //!
-//! A weight's value is `scale · q − minimum` with `scale` and `minimum` of its group. Groups have 32 values, those of
-//! [`Format::Q6K`] 16. `q` comes four at a time in the bytes of a word, ready for an integer dot product.
+//! A value in a block is `scale · q − minimum` with `scale` and `minimum` of its group. Groups have 32 values, those of
+//! [`Format::Q6K`] 16; `q` lies in a byte, a nibble, or a nibble and bits elsewhere.
 
 use cubecl::prelude::*;
 use half::f16;
+
+/// Four values.
+pub(crate) type Four = Vector<f32, Const<4>>;
 
 /// How a weight's values lie in device memory. See `crate::weight` for the layouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,22 +38,26 @@ impl Format {
         }
     }
 
-    /// Groups of 32 values in a block.
-    pub(crate) const fn block_groups(self) -> usize {
+    /// Fours in a packet: the values that share a word.
+    pub(crate) const fn packet_fours(self) -> usize {
         match self {
-            Self::Q6K | Self::Q5K | Self::Q4K => 8,
-            _ => 1,
+            Self::F32 | Self::F16 | Self::BF16 | Self::Q8_0 => 1,
+            _ => 2,
+        }
+    }
+
+    /// Fours from the first one of a packet, in low nibbles, to the second one, in high nibbles.
+    pub(crate) const fn packet_distance(self) -> usize {
+        match self {
+            Self::Q6K => 16,
+            Self::Q5K | Self::Q4K => 8,
+            _ => 4,
         }
     }
 
     /// Whether the scales of blocks lie apart, as f16.
     pub(crate) const fn has_scales(self) -> bool {
         matches!(self, Self::Q8_0 | Self::Q6K | Self::Q5_0 | Self::Q4_0)
-    }
-
-    /// Whether values lie in blocks.
-    pub(crate) const fn is_block(self) -> bool {
-        !matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 }
 
@@ -66,55 +73,118 @@ pub(crate) fn half_bits(bits: u32) -> f32 {
     f32::cast_from(f16::reinterpret(u16::cast_from(bits)))
 }
 
-/// Four values `q`, one a byte: values `4 · word ..` of group `group` of the block whose words begin at `base`.
+/// Four values of a matrix, number `index` of all its fours.
 #[cube]
-pub(crate) fn quants(
-    words: &[u32],
-    base: usize,
-    group: usize,
-    #[comptime] word: usize,
-    #[comptime] format: Format,
-) -> u32 {
+pub(crate) fn four_at(words: &[u32], scales: &[u32], index: usize, #[comptime] format: Format) -> Four {
+    let (group, e) = (index / 8, index % 8);
     match format {
-        Format::Q8_0 => words[base + word],
-        Format::Q4_0 => nibbles(words[base + comptime!(word % 4)], comptime!(word as u32 / 4 * 4)),
-        Format::Q4_1 => nibbles(words[base + comptime!(1 + word % 4)], comptime!(word as u32 / 4 * 4)),
-        Format::Q5_0 => {
-            let low = nibbles(words[base + comptime!(1 + word % 4)], comptime!(word as u32 / 4 * 4));
-            // Bit i of the first word belongs to value i: spread four of them over the bytes.
-            let bits = (words[base] >> comptime!(word as u32 * 4)) & 15;
-            low | (((bits * 0x0020_4081) & 0x0101_0101) << 4)
+        Format::F32 => of_words(words, index * 4),
+        Format::F16 | Format::BF16 => of_halves(words, index * 2, format),
+        Format::Q8_0 => of_signed_bytes(words[index]) * Four::new(half_at(scales, group)),
+        Format::Q4_0 => {
+            let by = half_at(scales, group);
+            of_bytes(nibbles(words[group * 4 + e % 4], e as u32 / 4 * 4), by, by * 8.0f32)
         }
-        Format::Q4K => nibbles(words[base + 4 + group / 2 * 8 + word], (group as u32 & 1) * 4),
+        Format::Q4_1 => {
+            let base = group * 5;
+            let packed = nibbles(words[base + 1 + e % 4], e as u32 / 4 * 4);
+            of_bytes(packed, half_bits(words[base] & 0xffff), -half_bits(words[base] >> 16))
+        }
+        Format::Q5_0 => {
+            let base = group * 5;
+            let by = half_at(scales, group);
+            // Bit i of the first word belongs to value i: spread four of them over the bytes.
+            let bits = (words[base] >> (e as u32 * 4)) & 15;
+            let high = ((bits * 0x0020_4081) & 0x0101_0101) << 4;
+            of_bytes(nibbles(words[base + 1 + e % 4], e as u32 / 4 * 4) | high, by, by * 16.0f32)
+        }
+        Format::Q4K => {
+            let (base, part) = (group / 8 * 36, group % 8);
+            let packed = nibbles(words[base + 4 + part / 2 * 8 + e], part as u32 % 2 * 4);
+            let by = half_bits(words[base] & 0xffff) * step(words, base, part as u32);
+            of_bytes(packed, by, half_bits(words[base] >> 16) * lowest(words, base, part as u32))
+        }
         Format::Q5K => {
-            let low = nibbles(words[base + 12 + group / 2 * 8 + word], (group as u32 & 1) * 4);
-            let high = (words[base + 4 + word] >> group as u32) & 0x0101_0101;
-            low | (high << 4)
+            let (base, part) = (group / 8 * 44, group % 8);
+            let high = ((words[base + 4 + e] >> part as u32) & 0x0101_0101) << 4;
+            let packed = nibbles(words[base + 12 + part / 2 * 8 + e], part as u32 % 2 * 4) | high;
+            let by = half_bits(words[base] & 0xffff) * step(words, base, part as u32);
+            of_bytes(packed, by, half_bits(words[base] >> 16) * lowest(words, base, part as u32))
         }
         Format::Q6K => {
-            let half = group / 4;
-            let k = group as u32 & 3;
-            let low = nibbles(words[base + half * 16 + (group & 1) * 8 + word], (k / 2) * 4);
-            let high = (words[base + 32 + half * 8 + word] >> (2 * k)) & 0x0303_0303;
-            low | (high << 4)
+            let (base, part) = (group / 8 * 52, group % 8);
+            let (half, k) = (part / 4, part % 4);
+            let high = ((words[base + 32 + half * 8 + e] >> (2 * k as u32)) & 0x0303_0303) << 4;
+            let packed = nibbles(words[base + half * 16 + k % 2 * 8 + e], k as u32 / 2 * 4) | high;
+            let at = (2 * part + e / 4) as u32;
+            let byte = byte_at(words, base + 48, at);
+            let by = half_at(scales, group / 8) * f32::cast_from(i32::cast_from(byte << 24) >> 24);
+            of_bytes(packed, by, by * 32.0f32)
         }
-        _ => 0u32.runtime(),
     }
 }
 
+/// The low nibble of each byte, or with a shift of 4 the high ones.
 #[cube]
 fn nibbles(word: u32, shift: u32) -> u32 {
     (word >> shift) & 0x0f0f_0f0f
 }
 
-/// Byte `index` of a word as a whole number, signed in [`Format::Q8_0`] alone.
+/// `scale · q − minimum` for the bytes `q` of a word.
 #[cube]
-pub(crate) fn quant(packed: u32, #[comptime] index: u32, #[comptime] format: Format) -> f32 {
-    if comptime!(matches!(format, Format::Q8_0)) {
-        f32::cast_from(i32::cast_from(packed << comptime!(24 - 8 * index)) >> 24)
-    } else {
-        f32::cast_from((packed >> comptime!(8 * index)) & 255)
+fn of_bytes(word: u32, scale: f32, minimum: f32) -> Four {
+    let mut four = Four::new(0.0f32);
+    #[unroll]
+    for i in 0..4usize {
+        four.insert(i, f32::cast_from((word >> comptime!(8 * i as u32)) & 255));
     }
+    four * Four::new(scale) - Four::new(minimum)
+}
+
+/// The bytes of a word as signed whole numbers.
+#[cube]
+fn of_signed_bytes(word: u32) -> Four {
+    let mut four = Four::new(0.0f32);
+    #[unroll]
+    for i in 0..4usize {
+        let byte = i32::cast_from(word << comptime!(24 - 8 * i as u32)) >> 24;
+        four.insert(i, f32::cast_from(byte));
+    }
+    four
+}
+
+#[cube]
+fn of_words(words: &[u32], at: usize) -> Four {
+    let mut four = Four::new(0.0f32);
+    #[unroll]
+    for i in 0..4usize {
+        four.insert(i, f32::reinterpret(words[at + i]));
+    }
+    four
+}
+
+#[cube]
+fn of_halves(words: &[u32], at: usize, #[comptime] format: Format) -> Four {
+    let mut four = Four::new(0.0f32);
+    #[unroll]
+    for i in 0..2usize {
+        let word = words[at + i];
+        if comptime!(matches!(format, Format::BF16)) {
+            four.insert(comptime!(2 * i), f32::reinterpret(word << 16));
+            four.insert(comptime!(2 * i + 1), f32::reinterpret(word & 0xffff_0000));
+        } else {
+            four.insert(comptime!(2 * i), half_bits(word & 0xffff));
+            four.insert(comptime!(2 * i + 1), half_bits(word >> 16));
+        }
+    }
+    four
+}
+
+/// The sum of four products.
+#[cube]
+pub(crate) fn dot(a: Four, b: Four) -> f32 {
+    let both = a * b;
+    both.extract(0usize) + both.extract(1usize) + both.extract(2usize) + both.extract(3usize)
 }
 
 /// Byte `index` of the words from `base` on.
@@ -123,66 +193,18 @@ fn byte_at(words: &[u32], base: usize, index: u32) -> u32 {
     (words[base + (index / 4) as usize] >> ((index % 4) * 8)) & 255
 }
 
-/// What the first (`part` 0) or second 16 values of a group are multiplied by. `block` counts all blocks of the matrix.
-#[cube]
-pub(crate) fn scale(
-    words: &[u32],
-    scales: &[u32],
-    block: usize,
-    group: usize,
-    #[comptime] part: u32,
-    #[comptime] format: Format,
-) -> f32 {
-    let base = block * comptime!(format.block_words());
-    match format {
-        Format::Q8_0 | Format::Q4_0 | Format::Q5_0 => half_at(scales, block),
-        Format::Q4_1 => half_bits(words[base] & 0xffff),
-        Format::Q4K | Format::Q5K => {
-            half_bits(words[base] & 0xffff) * f32::cast_from(step(words, base, group as u32))
-        }
-        Format::Q6K => {
-            let byte = byte_at(words, base + 48, 2 * group as u32 + part);
-            half_at(scales, block) * f32::cast_from(i32::cast_from(byte << 24) >> 24)
-        }
-        _ => 1.0f32.runtime(),
-    }
-}
-
-/// What is taken off the values of a group after scaling. `scale` is the group's.
-#[cube]
-pub(crate) fn minimum(
-    words: &[u32],
-    block: usize,
-    group: usize,
-    scale: f32,
-    #[comptime] format: Format,
-) -> f32 {
-    let base = block * comptime!(format.block_words());
-    match format {
-        Format::Q4_0 => scale * 8.0,
-        Format::Q5_0 => scale * 16.0,
-        Format::Q6K => scale * 32.0,
-        // Stored with the opposite sign.
-        Format::Q4_1 => -half_bits(words[base] >> 16),
-        Format::Q4K | Format::Q5K => {
-            half_bits(words[base] >> 16) * f32::cast_from(lowest(words, base, group as u32))
-        }
-        _ => 0.0f32.runtime(),
-    }
-}
-
 /// The scale of a group of a K-quant with 12 bytes of scales and minima, 0 to 63.
 #[cube]
-fn step(words: &[u32], base: usize, group: u32) -> u32 {
+fn step(words: &[u32], base: usize, group: u32) -> f32 {
     let near = byte_at(words, base + 1, group % 4);
     let low = byte_at(words, base + 1, 8 + group % 4) & 15;
-    select(group < 4, near & 63, low | ((near >> 6) << 4))
+    f32::cast_from(select(group < 4, near & 63, low | ((near >> 6) << 4)))
 }
 
 /// The minimum of such a group.
 #[cube]
-fn lowest(words: &[u32], base: usize, group: u32) -> u32 {
+fn lowest(words: &[u32], base: usize, group: u32) -> f32 {
     let near = byte_at(words, base + 1, 4 + group % 4);
     let high = byte_at(words, base + 1, 8 + group % 4) >> 4;
-    select(group < 4, near & 63, high | ((near >> 6) << 4))
+    f32::cast_from(select(group < 4, near & 63, high | ((near >> 6) << 4)))
 }

@@ -1,98 +1,252 @@
-//! Products of a matrix with rows of activations.
+//! Products of a matrix with few rows of activations: every weight is read once and met where it lies.
+//!
+//! A row is read in packets of one word of quants (four plain values), packet `p` by unit `p` of a subgroup, so that
+//! neighbours read neighbouring words and the activations that belong to them. A subgroup computes several outputs at a
+//! time: their packets meet the same activations.
 
 use cubecl::prelude::*;
 
-use super::format::{Format, half_bits, minimum, quant, quants, scale};
+use super::format::{Format, Four, dot, four_at};
+use super::math::gelu;
 
-/// Units of a cube; each of its subgroups computes one output.
+/// Units of a cube.
 pub(crate) const UNITS: u32 = 128;
 
 /// `output[t][r] = Σ_c weight[r][c] · input[t][c]` with activations in f32, for row `t = CUBE_POS_Y`.
 ///
-/// Outputs `r` are `rows` rows of the matrix from row `first` on. Strides are in values.
+/// Outputs are `rows` rows of the matrix from row `first` on, `outputs` of them a subgroup. `columns` and
+/// `input_stride` are in fours, `output_stride` in values.
 #[cube(launch_unchecked)]
 pub(crate) fn product(
     words: &[u32],
     scales: &[u32],
-    input: &[f32],
+    input: &[Four],
     output: &mut [f32],
     first: usize,
     rows: usize,
     columns: usize,
     input_stride: usize,
     output_stride: usize,
+    #[comptime] outputs: usize,
     #[comptime] format: Format,
 ) {
-    // More rows than one axis has room for go on along the third.
-    let cube = (CUBE_POS_Z * CUBE_COUNT_X + CUBE_POS_X) as usize;
-    let row = cube * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
+    let row = plane() * outputs;
     if row < rows {
-        let stored = first + row;
         let x = CUBE_POS_Y as usize * input_stride;
-        let mut sum = 0.0f32;
-        if comptime!(format.is_block()) {
-            let groups = columns / 32;
-            for index in range_stepped(UNIT_POS_PLANE as usize, groups, PLANE_DIM as usize) {
-                sum += group_product(words, scales, stored * groups + index, input, x + index * 32, format);
-            }
-        } else if comptime!(matches!(format, Format::F32)) {
-            for column in range_stepped(UNIT_POS_PLANE as usize, columns, PLANE_DIM as usize) {
-                sum += f32::reinterpret(words[stored * columns + column]) * input[x + column];
-            }
+        let sums = sums(words, scales, input, x, first, row, rows, columns, outputs, format);
+        write(&sums, output, CUBE_POS_Y as usize * output_stride, row, rows, outputs);
+    }
+}
+
+/// Up to four [`product`]s of the same input by matrices of the same format. A subgroup an output,
+/// part after part; a part that is not there has no rows.
+#[cube(launch_unchecked)]
+pub(crate) fn products(
+    input: &[Four],
+    words_0: &[u32],
+    scales_0: &[u32],
+    output_0: &mut [f32],
+    rows_0: usize,
+    words_1: &[u32],
+    scales_1: &[u32],
+    output_1: &mut [f32],
+    rows_1: usize,
+    words_2: &[u32],
+    scales_2: &[u32],
+    output_2: &mut [f32],
+    rows_2: usize,
+    words_3: &[u32],
+    scales_3: &[u32],
+    output_3: &mut [f32],
+    rows_3: usize,
+    columns: usize,
+    #[comptime] format: Format,
+) {
+    let row = plane();
+    let t = CUBE_POS_Y as usize;
+    let x = t * columns;
+    let (end_0, end_1) = (rows_0, rows_0 + rows_1);
+    let (end_2, end_3) = (end_1 + rows_2, end_1 + rows_2 + rows_3);
+    if row < end_0 {
+        one(words_0, scales_0, input, x, output_0, t, row, rows_0, columns, format);
+    } else if row < end_1 {
+        one(words_1, scales_1, input, x, output_1, t, row - end_0, rows_1, columns, format);
+    } else if row < end_2 {
+        one(words_2, scales_2, input, x, output_2, t, row - end_1, rows_2, columns, format);
+    } else if row < end_3 {
+        one(words_3, scales_3, input, x, output_3, t, row - end_2, rows_3, columns, format);
+    }
+}
+
+/// One output of one part.
+#[cube]
+fn one(
+    words: &[u32],
+    scales: &[u32],
+    input: &[Four],
+    x: usize,
+    output: &mut [f32],
+    t: usize,
+    row: usize,
+    rows: usize,
+    columns: usize,
+    #[comptime] format: Format,
+) {
+    let sums = sums(words, scales, input, x, 0usize.runtime(), row, rows, columns, 1usize, format);
+    write(&sums, output, t * rows, row, rows, 1usize);
+}
+
+/// `gated = gelu(gate · x) · (up · x)`; with `sparse`, `gated = gate · x` and `hidden = up · x`.
+#[cube(launch_unchecked)]
+pub(crate) fn gated(
+    input: &[Four],
+    gate_words: &[u32],
+    gate_scales: &[u32],
+    up_words: &[u32],
+    up_scales: &[u32],
+    gated: &mut [f32],
+    hidden: &mut [f32],
+    rows: usize,
+    columns: usize,
+    #[comptime] sparse: bool,
+    #[comptime] outputs: usize,
+    #[comptime] gate_format: Format,
+    #[comptime] up_format: Format,
+) {
+    let row = plane() * outputs;
+    if row < rows {
+        let t = CUBE_POS_Y as usize;
+        let start = 0usize.runtime();
+        let x = t * columns;
+        let gates = sums(gate_words, gate_scales, input, x, start, row, rows, columns, outputs, gate_format);
+        let ups = sums(up_words, up_scales, input, x, start, row, rows, columns, outputs, up_format);
+        if comptime!(sparse) {
+            write(&gates, gated, t * rows, row, rows, outputs);
+            write(&ups, hidden, t * rows, row, rows, outputs);
         } else {
-            let pairs = columns.div_ceil(2);
-            for pair in range_stepped(UNIT_POS_PLANE as usize, pairs, PLANE_DIM as usize) {
-                let word = words[stored * pairs + pair];
-                sum += plain(word & 0xffff, format) * input[x + 2 * pair];
-                if 2 * pair + 1 < columns {
-                    sum += plain(word >> 16, format) * input[x + 2 * pair + 1];
-                }
+            let mut products = Array::<f32>::new(outputs);
+            #[unroll]
+            for index in 0..outputs {
+                products[index] = gelu(gates[index]) * ups[index];
             }
+            write(&products, gated, t * rows, row, rows, outputs);
+        }
+    }
+}
+
+/// A layer's gate on its per-layer embedding: `gated = gelu(weight · (x · by)) · per_layer`, with `x` the active stream.
+///
+/// `x` has `stride` fours a row and begins at four `start` of it; `per_layer` has `all` values a row, those of the layer
+/// from value `block` on. `by` is not read where `scaled` is false.
+#[cube(launch_unchecked)]
+pub(crate) fn per_layer_gate(
+    words: &[u32],
+    scales: &[u32],
+    streams: &[Four],
+    by: &[Four],
+    per_layer: &[f32],
+    gated: &mut [f32],
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    start: usize,
+    all: usize,
+    block: usize,
+    #[comptime] scaled: bool,
+    #[comptime] format: Format,
+) {
+    let row = plane();
+    if row < rows {
+        let t = CUBE_POS_Y as usize;
+        let x = t * stride + start;
+        let mut sum = 0.0f32;
+        for four in range_stepped(UNIT_POS_PLANE as usize, columns, PLANE_DIM as usize) {
+            let mut value = streams[x + four];
+            if comptime!(scaled) {
+                value *= by[four];
+            }
+            sum += dot(four_at(words, scales, row * columns + four, format), value);
         }
         let total = plane_sum(sum);
         if UNIT_POS_PLANE == 0 {
-            output[CUBE_POS_Y as usize * output_stride + row] = total;
+            gated[t * rows + row] = gelu(total) * per_layer[t * all + block + row];
         }
     }
 }
 
-/// The value of 16 bits.
+/// The subgroup's number in the grid.
 #[cube]
-fn plain(bits: u32, #[comptime] format: Format) -> f32 {
-    if comptime!(matches!(format, Format::BF16)) { f32::reinterpret(bits << 16) } else { half_bits(bits) }
+fn plane() -> usize {
+    // More than one axis has room for go on along the third.
+    let cube = (CUBE_POS_Z * CUBE_COUNT_X + CUBE_POS_X) as usize;
+    cube * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize
 }
 
-/// The product of one group of 32 weights with the activations from `x` on. `index` counts all groups of the matrix.
+/// The products of `outputs` rows from `row` on, counted from `first`, known to every unit of the subgroup.
 #[cube]
-fn group_product(
+fn sums(
     words: &[u32],
     scales: &[u32],
-    index: usize,
-    input: &[f32],
+    input: &[Four],
     x: usize,
+    first: usize,
+    row: usize,
+    rows: usize,
+    columns: usize,
+    #[comptime] outputs: usize,
     #[comptime] format: Format,
-) -> f32 {
-    let block = index / comptime!(format.block_groups());
-    let group = index % comptime!(format.block_groups());
-    let base = block * comptime!(format.block_words());
-    let mut total = 0.0f32;
+) -> Array<f32> {
+    let mut sums = Array::<f32>::new(outputs);
     #[unroll]
-    for part in 0..2usize {
-        let mut dot = 0.0f32;
-        let mut sum = 0.0f32;
+    for index in 0..outputs {
+        sums[index] = 0.0f32;
+    }
+    let packets = columns / comptime!(format.packet_fours());
+    for packet in range_stepped(UNIT_POS_PLANE as usize, packets, PLANE_DIM as usize) {
+        let near = near_four(packet, format);
         #[unroll]
-        for word in 0..4usize {
-            let at = comptime!(4 * part + word);
-            let packed = quants(words, base, group, at, format);
-            #[unroll]
-            for byte in 0..4u32 {
-                let value = input[x + comptime!(4 * at + byte as usize)];
-                dot += quant(packed, byte, format) * value;
-                sum += value;
+        for index in 0..outputs {
+            // Past the last row the last is read again.
+            let stored = (first + min(row + index, rows - 1)) * columns + near;
+            sums[index] += dot(four_at(words, scales, stored, format), input[x + near]);
+            if comptime!(format.packet_fours() == 2) {
+                let far = comptime!(format.packet_distance());
+                sums[index] += dot(four_at(words, scales, stored + far, format), input[x + near + far]);
             }
         }
-        let by = scale(words, scales, block, group, comptime!(part as u32), format);
-        total += by * dot - minimum(words, block, group, by, format) * sum;
     }
-    total
+    #[unroll]
+    for index in 0..outputs {
+        sums[index] = plane_sum(sums[index]);
+    }
+    sums
+}
+
+/// Writes a subgroup's outputs, as far as there are rows.
+#[cube]
+fn write(
+    sums: &Array<f32>,
+    output: &mut [f32],
+    start: usize,
+    row: usize,
+    rows: usize,
+    #[comptime] outputs: usize,
+) {
+    #[unroll]
+    for index in 0..outputs {
+        if UNIT_POS_PLANE == 0 && row + index < rows {
+            output[start + row + index] = sums[index];
+        }
+    }
+}
+
+/// The first four of a row's packet.
+#[cube]
+fn near_four(packet: usize, #[comptime] format: Format) -> usize {
+    if comptime!(format.packet_fours() == 1) {
+        packet
+    } else {
+        let far = comptime!(format.packet_distance());
+        packet / far * comptime!(2 * far) + packet % far
+    }
 }

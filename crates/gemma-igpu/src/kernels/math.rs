@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 
 use super::MOST_PLANES;
+use super::format::Four;
 
 /// The sum of `value` over all units of the cube, known to each of them.
 ///
@@ -24,21 +25,21 @@ pub(crate) fn cube_sum(value: f32) -> f32 {
     total
 }
 
-/// The largest `value` of all units of the cube, known to each of them.
+/// [`cube_sum`] of four values at once.
 #[cube]
-pub(crate) fn cube_max(value: f32) -> f32 {
-    let mut partial = Shared::new_slice(MOST_PLANES);
-    let of_plane = plane_max(value);
+pub(crate) fn cube_sums(values: Four) -> Four {
+    let mut partial = Shared::<[Four]>::new_slice(MOST_PLANES);
+    let of_plane = plane_sum(values);
     if UNIT_POS_PLANE == 0 {
         partial[PLANE_POS as usize] = of_plane;
     }
     sync_cube();
-    let mut largest = partial[0];
-    for plane in 1..(CUBE_DIM / PLANE_DIM) as usize {
-        largest = max(largest, partial[plane]);
+    let mut total = Four::new(0.0f32);
+    for plane in 0..(CUBE_DIM / PLANE_DIM) as usize {
+        total += partial[plane];
     }
     sync_cube();
-    largest
+    total
 }
 
 /// `tanh(x)` from the exponential, and from its series where that would cancel.

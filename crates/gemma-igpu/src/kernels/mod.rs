@@ -12,6 +12,7 @@ pub(crate) mod per_layer;
 pub(crate) mod rotary;
 pub(crate) mod rows;
 pub(crate) mod streams;
+pub(crate) mod tile;
 
 /// Units of a cube that works on one row of activations.
 pub(crate) const ROW_UNITS: u32 = 256;

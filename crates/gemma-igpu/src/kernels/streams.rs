@@ -2,8 +2,12 @@
 
 use cubecl::prelude::*;
 
-use super::math::{cube_sum, tanh};
+use super::format::Four;
+use super::math::{cube_sum, cube_sums, tanh};
 use super::norm::row_scale;
+
+/// The most streams: what the router says of all of them is summed at once.
+pub(crate) const MOST_STREAMS: usize = 4;
 
 /// The floor under `mean(y²)` when a stream gets the magnitude of another.
 const MATCH_FLOOR: f32 = gemma_hal::op::MATCH_FLOOR;
@@ -109,16 +113,23 @@ fn modalities(
     #[comptime] count: usize,
 ) -> Array<f32> {
     let scale = row_scale(values, start, eps, width) / width as f32;
-    let mut sums = Array::<f32>::new(count);
+    let mut partial = Four::new(0.0f32);
+    for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
+        let value = values[start + i] * scale * norm[i];
+        let mut weights = Four::new(0.0f32);
+        #[unroll]
+        for k in 0..count {
+            weights.insert(k, router[comptime!(k * width) + i]);
+        }
+        partial += weights * Four::new(value);
+    }
+    let total = cube_sums(partial);
+    let mut modalities = Array::<f32>::new(count);
     #[unroll]
     for k in 0..count {
-        let mut sum = 0.0f32;
-        for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
-            sum += router[comptime!(k * width) + i] * (values[start + i] * scale * norm[i]);
-        }
-        sums[k] = tanh(cube_sum(sum));
+        modalities[k] = tanh(total.extract(k));
     }
-    sums
+    modalities
 }
 
 /// `residual = (streams[active] + rms(attended, post_norm) + normed + rms(laurel, laurel_norm)) / √2;
@@ -141,8 +152,16 @@ pub(crate) fn attention_residual(
 ) {
     let row = CUBE_POS_Y as usize * width;
     let x = CUBE_POS_Y as usize * comptime!(count * width) + comptime!(active * width);
-    let of_attended = row_scale(attended, row, eps, width);
-    let of_laurel = row_scale(laurel, row, eps, width);
+    let mut both = Four::new(0.0f32);
+    for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
+        let mut values = Four::new(0.0f32);
+        values.insert(0usize, attended[row + i]);
+        values.insert(1usize, laurel[row + i]);
+        both += values * values;
+    }
+    let sizes = cube_sums(both);
+    let of_attended = 1.0 / (sizes.extract(0usize) / width as f32 + eps).sqrt();
+    let of_laurel = 1.0 / (sizes.extract(1usize) / width as f32 + eps).sqrt();
     let mut squares = 0.0f32;
     for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
         let sum = streams[x + i]
