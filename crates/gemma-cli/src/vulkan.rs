@@ -68,7 +68,8 @@ mod backend {
 
     use super::{Adapter, Arc, Device, Failure, anyhow, choose};
 
-    /// The adapters in the order in which the system lists them; none where the build lacks the backend.
+    /// The adapters in the order in which the system lists them.
+    #[expect(clippy::unnecessary_wraps, reason = "a build without the backend has no list")]
     pub(crate) fn adapters() -> Option<Vec<Adapter>> {
         Some(gemma_igpu::adapters().into_iter().map(described).collect())
     }

@@ -190,7 +190,7 @@ const AMISS: &[Amiss] = &[
         &[("usr/share/vulkan/icd.d/radeon_icd.x86_64.json", None)],
         "vulkan",
         Status::Missing,
-        "sudo apt-get install mesa-vulkan-drivers",
+        "sudo apt-get install libvulkan1 mesa-vulkan-drivers",
     ),
     (&[("usr/lib/x86_64-linux-gnu/libamdhip64.so.5", None)], "hip", Status::Missing, "libamdhip64-5"),
     (&[("sys/module/amdxdna/refcnt", None)], "npu-driver", Status::Missing, "sudo modprobe amdxdna"),
