@@ -62,6 +62,17 @@ fn the_built_in_model_tells_the_same_story_on_the_gpu() {
 }
 
 #[test]
+fn sessions_of_several_threads_keep_out_of_each_other_s_way() {
+    let (model, device) = (model(), gpu());
+    let expected = greedy(&model, vec![cpu()], DType::F16);
+    std::thread::scope(|scope| {
+        let tell = || (0..3).all(|_| greedy(&model, vec![Arc::clone(&device)], DType::F16) == expected);
+        let told: Vec<_> = (0..3).map(|_| scope.spawn(tell)).collect();
+        assert!(told.into_iter().all(|thread| thread.join().unwrap()));
+    });
+}
+
+#[test]
 fn a_session_whose_gpu_is_lost_goes_on_with_the_cpu() {
     let model = model();
     let expected = greedy(&model, vec![cpu()], DType::F16);
