@@ -48,6 +48,12 @@ impl IgpuDevice {
         let budget = Budget::new(&adapter.id, options.memory);
         Ok(Self { info, budget, gpu, matrices: Arc::default() })
     }
+
+    /// Destroys the adapter's queue for this process, as a driver's reset would: every run from then on ends with
+    /// [`DeviceError::Lost`]. For tests of what happens then.
+    pub fn destroy(&self) {
+        self.gpu.destroy();
+    }
 }
 
 impl Device for IgpuDevice {
@@ -75,5 +81,27 @@ impl Device for IgpuDevice {
 
     fn memory(&self) -> MemoryUse {
         self.budget.memory()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gemma_cpu::reference::ReferenceDevice;
+    use gemma_hal::conformance::{self, Bounds};
+
+    use super::*;
+
+    #[test]
+    fn matrices_beyond_one_binding_are_divided() {
+        let adapters = crate::adapters();
+        let adapter =
+            adapters.first().expect("a Vulkan adapter: apt-get install mesa-vulkan-drivers libvulkan1");
+        let mut device = IgpuDevice::new(adapter, IgpuOptions { memory: 1 << 30 }).unwrap();
+        // A few rows of each matrix of the suite.
+        device.gpu.largest_binding = 2048;
+        let outcomes = conformance::operations(&device, &ReferenceDevice::new(1 << 30), Bounds::F32, 2);
+        let failed: Vec<String> =
+            outcomes.iter().filter(|outcome| !outcome.passed()).map(ToString::to_string).collect();
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use cubecl::client::Client;
 
 use cubecl::prelude::*;
 use cubecl::server::{Handle, ServerError};
-use cubecl::wgpu::{RuntimeOptions, Vulkan, WgpuDevice, WgpuSetup, try_init_setup};
+use cubecl::wgpu::{RuntimeOptions, Vulkan, WgpuDevice, WgpuSetup, try_init_setup, wgpu};
 use cubecl_environment::stream::StreamId;
 use gemma_hal::{Deadline, DeviceError};
 
@@ -22,10 +22,13 @@ use gemma_hal::{Deadline, DeviceError};
 const LAUNCHES_A_SUBMISSION: usize = 128;
 
 /// The stream of all work.
-const STREAM: u64 = 0x6765_6d6d_61;
+const STREAM: u64 = 0x67_656d_6d61;
 
 /// How often a wait looks at its deadline.
 const GLANCE: Duration = Duration::from_millis(5);
+
+/// How long a queue may take to say whether it is still there.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// Bytes of a word.
 pub(crate) const WORD: usize = 4;
@@ -40,12 +43,20 @@ pub(crate) struct Gpu {
     pub(crate) largest_plane: u32,
     /// Most bytes of one binding.
     pub(crate) largest_binding: u64,
+    device: wgpu::Device,
+    turn: Arc<Mutex<()>>,
+}
+
+/// An open adapter.
+struct Opened {
+    setup: WgpuSetup,
+    turn: Arc<Mutex<()>>,
 }
 
 impl Gpu {
     /// Opens `selector`, or takes the queue that is open already.
     pub(crate) fn open(id: &str, selector: &WgpuDevice) -> Result<Self, DeviceError> {
-        static OPEN: Mutex<Option<HashMap<WgpuDevice, WgpuSetup>>> = Mutex::new(None);
+        static OPEN: Mutex<Option<HashMap<WgpuDevice, Opened>>> = Mutex::new(None);
         let driver = |detail: String| DeviceError::Driver { device: id.to_owned(), detail };
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.get_or_insert_default();
@@ -54,8 +65,10 @@ impl Gpu {
                 .map_err(|error| driver(error.to_string()))?;
             let setup =
                 try_init_setup::<Vulkan>(selector, options).map_err(|error| driver(error.to_string()))?;
-            open.insert(selector.clone(), setup);
+            open.insert(selector.clone(), Opened { setup, turn: Arc::default() });
         }
+        let Opened { setup, turn } = &open[selector];
+        let (device, turn) = (setup.device.clone(), Arc::clone(turn));
         let mut client = cubecl::Device::Wgpu(selector.clone()).client();
         // SAFETY: the runtime's streams order work of the same stream alone. One stream for all work of an adapter, from
         // whichever thread, gives every launch, write and read the order in which they are asked for.
@@ -63,7 +76,18 @@ impl Gpu {
         let properties = client.properties();
         let largest_plane = properties.hardware.plane_size_max;
         let largest_binding = properties.memory.max_page_size;
-        Ok(Self { id: id.into(), largest_plane, largest_binding, client })
+        Ok(Self { id: id.into(), largest_plane, largest_binding, device, turn, client })
+    }
+
+    /// Waits until nobody else uses the queue: while launches are recorded, nothing else may be asked of it.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        // What a panic leaves behind is a queue that goes on.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the queue, as a reset of the driver would.
+    pub(crate) fn destroy(&self) {
+        self.device.destroy();
     }
 
     /// `words` words of memory, not cleared.
@@ -138,12 +162,20 @@ impl Gpu {
     pub(crate) fn error(&self, error: &ServerError) -> DeviceError {
         // Backtraces are for developers of the runtime.
         let text = error.to_string();
-        let detail = text.split("\nBacktrace").next().unwrap_or_default().replace("\n", " ");
+        let detail = text.split("\nBacktrace").next().unwrap_or_default().replace('\n', " ");
         let device = self.id.to_string();
-        if error.is_device_poisoned() {
+        if error.is_device_poisoned() || self.is_lost() {
             return DeviceError::Lost { device, detail };
         }
         DeviceError::Driver { device, detail }
+    }
+
+    /// Whether the adapter is gone. The runtime hears of it when the queue is asked, often after a first call has failed.
+    fn is_lost(&self) -> bool {
+        // What the poll says comes with the queue's answer too.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        let answer = self.wait(self.client.sync(), &Deadline::after(ANSWER), "asking the queue");
+        answer.is_ok_and(|answer| answer.is_err_and(|error| error.is_device_poisoned()))
     }
 
     fn driver(&self, detail: &str) -> DeviceError {

@@ -112,6 +112,7 @@ impl IgpuExecutable {
         matrices: &Matrices,
         plan: Arc<Plan>,
     ) -> Result<Self, DeviceError> {
+        let _turn = gpu.turn();
         let uses = uses(&plan);
         let vectors = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Vector);
         let vectors: u64 = vectors.map(|(named, _)| named.weight.values() * 4).sum();
@@ -194,6 +195,8 @@ impl Executable for IgpuExecutable {
     fn run(&mut self, mut call: Call<'_>) -> Result<(), DeviceError> {
         call.check(&self.gpu.id, &self.plan)?;
         call.deadline.check(&self.gpu.id, "starting a run")?;
+        let gpu = self.gpu.clone();
+        let _turn = gpu.turn();
         let cache = IgpuCache::of(&self.gpu, call.cache)?;
         let (start, count) = (cache.positions.len(), call.tokens.len());
         cache.positions.begin(count);
@@ -214,12 +217,11 @@ impl Executable for IgpuExecutable {
             None if count == 1 => self.recording.run(&run, &call.deadline)?,
             None => run.launch(&call.deadline)?,
         }
-        let output = match self.plan.output() {
-            Some(id) => self.gpu.read(&run.region(id), &call.deadline)?,
-            None => {
-                self.gpu.sync(&call.deadline)?;
-                Vec::new()
-            }
+        let output = if let Some(id) = self.plan.output() {
+            self.gpu.read(&run.region(id), &call.deadline)?
+        } else {
+            self.gpu.sync(&call.deadline)?;
+            Vec::new()
         };
         if count == 1 {
             self.recording.record(&run);

@@ -34,7 +34,7 @@ pub(crate) fn product(
     if row < rows {
         let x = CUBE_POS_Y as usize * input_stride;
         let sums = sums(words, scales, input, x, first, row, rows, columns, outputs, format);
-        write(&sums, output, CUBE_POS_Y as usize * output_stride, row, rows, outputs);
+        write(sums, output, CUBE_POS_Y as usize * output_stride, row, rows, outputs);
     }
 }
 
@@ -93,7 +93,7 @@ fn one(
     #[comptime] format: Format,
 ) {
     let sums = sums(words, scales, input, x, 0usize.runtime(), row, rows, columns, 1usize, format);
-    write(&sums, output, t * rows, row, rows, 1usize);
+    write(sums, output, t * rows, row, rows, 1usize);
 }
 
 /// `gated = gelu(gate · x) · (up · x)`; with `sparse`, `gated = gate · x` and `hidden = up · x`.
@@ -121,15 +121,15 @@ pub(crate) fn gated(
         let gates = sums(gate_words, gate_scales, input, x, start, row, rows, columns, outputs, gate_format);
         let ups = sums(up_words, up_scales, input, x, start, row, rows, columns, outputs, up_format);
         if comptime!(sparse) {
-            write(&gates, gated, t * rows, row, rows, outputs);
-            write(&ups, hidden, t * rows, row, rows, outputs);
+            write(gates, gated, t * rows, row, rows, outputs);
+            write(ups, hidden, t * rows, row, rows, outputs);
         } else {
             let mut products = Array::<f32>::new(outputs);
             #[unroll]
             for index in 0..outputs {
                 products[index] = gelu(gates[index]) * ups[index];
             }
-            write(&products, gated, t * rows, row, rows, outputs);
+            write(products, gated, t * rows, row, rows, outputs);
         }
     }
 }
@@ -225,7 +225,7 @@ fn sums(
 /// Writes a subgroup's outputs, as far as there are rows.
 #[cube]
 fn write(
-    sums: &Array<f32>,
+    sums: Array<f32>,
     output: &mut [f32],
     start: usize,
     row: usize,

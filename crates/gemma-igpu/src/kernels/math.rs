@@ -46,7 +46,7 @@ pub(crate) fn cube_sums(values: Four) -> Four {
 #[cube]
 pub(crate) fn tanh(x: f32) -> f32 {
     let square = x * x;
-    let tail = square * 0.021_869_489f32 - 0.053_968_254f32;
+    let tail = square * 0.021_869_49f32 - 0.053_968_254f32;
     let tail = square * (square * tail + 0.133_333_34f32) - 0.333_333_34f32;
     let series = x * (square * tail + 1.0f32);
     let decay = (x.abs() * -2.0f32).exp();
@@ -58,7 +58,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
 /// GELU with the tanh approximation: `x · sigmoid(2 · √(2/π) · (x + 0.044715 · x³))`.
 #[cube]
 pub(crate) fn gelu(x: f32) -> f32 {
-    let inner = x * 1.595_769_1f32 * (x * x * 0.044_715f32 + 1.0f32);
+    let inner = x * 1.595_769_2f32 * (x * x * 0.044_715f32 + 1.0f32);
     let decay = (0.0f32 - inner).exp();
     x / (decay + 1.0f32)
 }

@@ -69,7 +69,7 @@ pub(crate) fn all(
         if comptime!(value_norm) {
             let by = row_scale(&*values, start, eps, dim);
             for i in range_stepped(UNIT_POS as usize, dim, CUBE_DIM as usize) {
-                values[start + i] = values[start + i] * by;
+                values[start + i] *= by;
             }
         }
         store(&*values, start, value_words, value_scales, (slot * heads + head) * dim, dim, format);

@@ -29,7 +29,7 @@ pub(crate) fn init(input: &[f32], streams: &mut [f32], #[comptime] width: usize,
         let at = start + comptime!(stream * width);
         let scale = match_scale(&*streams, at, size, width);
         for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
-            streams[at + i] = streams[at + i] * scale;
+            streams[at + i] *= scale;
         }
     }
 }
