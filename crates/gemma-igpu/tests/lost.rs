@@ -1,5 +1,7 @@
 //! A device that is lost says so. Alone in its process: the adapter is gone for all of it.
 
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +9,10 @@ use gemma_hal::op::Op;
 use gemma_hal::{
     CacheLayout, Call, DType, Deadline, Device, DeviceError, Outputs, PlanBuilder, Rows, Storage, Weight,
 };
-use gemma_igpu::{IgpuDevice, IgpuOptions, adapters};
 
 #[test]
 fn a_destroyed_device_is_lost() {
-    let adapters = adapters();
-    let adapter = adapters.first().expect("a Vulkan adapter: apt-get install mesa-vulkan-drivers libvulkan1");
-    let device = IgpuDevice::new(adapter, IgpuOptions { memory: 1 << 24 }).unwrap();
+    let device = common::device();
 
     let values: Vec<u8> = (0..64_u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
     let table = Weight::new(Storage::new("test", values), 0, 4, 16, DType::F32).unwrap();
