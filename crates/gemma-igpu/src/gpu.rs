@@ -17,6 +17,8 @@ use cubecl::wgpu::{RuntimeOptions, Vulkan, WgpuDevice, WgpuSetup, try_init_setup
 use cubecl_environment::stream::StreamId;
 use gemma_hal::{Deadline, DeviceError};
 
+use crate::kernels::ROW_UNITS;
+
 /// Launches that are handed to the driver at once: few enough that the GPU begins while the host goes on and a desktop
 /// stays fluent, many enough that submitting costs little. See docs/performance.md.
 const LAUNCHES_A_SUBMISSION: usize = 128;
@@ -26,6 +28,12 @@ const STREAM: u64 = 0x67_656d_6d61;
 
 /// How often a wait looks at its deadline.
 const GLANCE: Duration = Duration::from_millis(5);
+
+/// Units of the smallest subgroup that kernels are written for.
+const LEAST_PLANE: u32 = 8;
+
+/// Units of the largest cube that has no smaller substitute.
+const LEAST_UNITS: u32 = 256;
 
 /// How long a queue may take to say whether it is still there.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -43,6 +51,8 @@ pub(crate) struct Gpu {
     pub(crate) largest_plane: u32,
     /// Most bytes of one binding.
     pub(crate) largest_binding: u64,
+    /// Units of a cube that works on one row of activations.
+    pub(crate) row_units: u32,
     device: wgpu::Device,
     turn: Arc<Mutex<()>>,
 }
@@ -74,9 +84,17 @@ impl Gpu {
         // whichever thread, gives every launch, write and read the order in which they are asked for.
         unsafe { client.set_stream(StreamId { value: STREAM }) };
         let properties = client.properties();
-        let largest_plane = properties.hardware.plane_size_max;
+        let hardware = &properties.hardware;
+        let largest_plane = hardware.plane_size_max;
+        if hardware.plane_size_min < LEAST_PLANE || hardware.max_units_per_cube < LEAST_UNITS {
+            return Err(driver(format!(
+                "subgroups of {} units in workgroups of up to {}; at least {LEAST_PLANE} and {LEAST_UNITS} are needed",
+                hardware.plane_size_min, hardware.max_units_per_cube
+            )));
+        }
+        let row_units = hardware.max_units_per_cube.min(ROW_UNITS);
         let largest_binding = properties.memory.max_page_size;
-        Ok(Self { id: id.into(), largest_plane, largest_binding, device, turn, client })
+        Ok(Self { id: id.into(), largest_plane, largest_binding, row_units, device, turn, client })
     }
 
     /// Waits until nobody else uses the queue: while launches are recorded, nothing else may be asked of it.

@@ -6,7 +6,7 @@ use super::Run;
 use super::inputs::Table;
 use super::launch::{self, Rows};
 use crate::gpu::Region;
-use crate::kernels::{ROW_UNITS, per_layer, rows};
+use crate::kernels::{per_layer, rows};
 use cubecl::prelude::*;
 
 impl Run<'_> {
@@ -42,7 +42,7 @@ impl Run<'_> {
             per_layer::embed::launch_unchecked(
                 &self.gpu.client,
                 CubeCount::new_2d(blocks.len() as u32, count as u32),
-                CubeDim::new_1d(ROW_UNITS),
+                CubeDim::new_1d(self.gpu.row_units),
                 self.inputs.table(Table::PerLayer(self.index_of(op)), 0, self.tokens).arg(),
                 self.vector(*norm).arg(),
                 output.arg(),

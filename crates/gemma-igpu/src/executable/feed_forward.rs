@@ -81,7 +81,7 @@ impl Run<'_> {
         }
         let (g, h) = (self.region(*gated), self.region(*hidden));
         if let Some(cutoff) = cutoff {
-            let (cubes, units) = launch::rows(rows);
+            let (cubes, units) = self.whole_rows(rows);
             // SAFETY: a cube works on one of the rows that both regions hold.
             unsafe {
                 kernels::sparse_gate::launch_unchecked(

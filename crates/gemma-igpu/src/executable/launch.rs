@@ -4,16 +4,11 @@ use cubecl::prelude::*;
 
 use super::Run;
 use crate::gpu::Region;
-use crate::kernels::{ROW_UNITS, linear, tile};
+use crate::kernels::{linear, tile};
 use crate::weight::Matrix;
 
 /// Units of a cube whose units work on a value each.
 const VALUE_UNITS: u32 = 256;
-
-/// A cube a row.
-pub(super) fn rows(count: usize) -> (CubeCount, CubeDim) {
-    (CubeCount::new_2d(1, count as u32), CubeDim::new_1d(ROW_UNITS))
-}
 
 /// Cubes along one axis of a grid that every adapter can launch.
 const MOST_CUBES: u32 = 32_768;
@@ -44,6 +39,11 @@ pub(super) struct Rows<'a> {
 }
 
 impl Run<'_> {
+    /// A cube a row.
+    pub(super) fn whole_rows(&self, count: usize) -> (CubeCount, CubeDim) {
+        (CubeCount::new_2d(1, count as u32), CubeDim::new_1d(self.gpu.row_units))
+    }
+
     /// `output[t] = matrix[rows] · input[t]` for `count` rows of activations.
     pub(super) fn product(
         &self,

@@ -2,13 +2,13 @@
 
 use gemma_hal::Op;
 
-use super::{Run, launch};
+use super::Run;
 use crate::kernels::norm;
 
 impl Run<'_> {
     pub(super) fn rms_norm(&self, op: &Op) {
         let Op::RmsNorm { input, norm: weight, output } = op else { return };
-        let (count, units) = launch::rows(self.rows(op));
+        let (count, units) = self.whole_rows(self.rows(op));
         // SAFETY: a cube works on one of the rows that the regions hold; the plan's check has compared widths.
         unsafe {
             norm::rms_norm::launch_unchecked(
@@ -26,7 +26,7 @@ impl Run<'_> {
 
     pub(super) fn add_norm(&self, op: &Op) {
         let Op::AddNorm { input, post_norm, residual, next_norm, normed } = op else { return };
-        let (count, units) = launch::rows(self.rows(op));
+        let (count, units) = self.whole_rows(self.rows(op));
         // SAFETY: as in `rms_norm`.
         unsafe {
             norm::add_norm::launch_unchecked(

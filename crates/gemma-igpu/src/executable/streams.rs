@@ -22,7 +22,7 @@ impl Run<'_> {
                 count,
             );
         }
-        let (cubes, units) = launch::rows(count);
+        let (cubes, units) = self.whole_rows(count);
         // SAFETY: a cube works on one of the rows that the regions hold; the plan's check has compared widths.
         unsafe {
             kernels::init::launch_unchecked(
@@ -42,7 +42,7 @@ impl Run<'_> {
             return;
         };
         let width = self.width(*normed);
-        let (cubes, units) = launch::rows(self.rows(op));
+        let (cubes, units) = self.whole_rows(self.rows(op));
         // SAFETY: as in `altup_init`.
         unsafe {
             kernels::predict::launch_unchecked(
@@ -80,7 +80,7 @@ impl Run<'_> {
             return;
         };
         let width = self.width(*normed);
-        let (cubes, units) = launch::rows(self.rows(op));
+        let (cubes, units) = self.whole_rows(self.rows(op));
         // SAFETY: as in `altup_init`.
         unsafe {
             kernels::attention_residual::launch_unchecked(
@@ -109,7 +109,7 @@ impl Run<'_> {
             return;
         };
         let width = self.width(*residual);
-        let (cubes, units) = launch::rows(self.rows(op));
+        let (cubes, units) = self.whole_rows(self.rows(op));
         // SAFETY: as in `altup_init`.
         unsafe {
             kernels::correct::launch_unchecked(
@@ -144,7 +144,7 @@ impl Run<'_> {
             self.scaled_gate(op, rows);
         }
         self.product(self.matrix(*projection), 0..width, &thin, &wide, rows);
-        let (cubes, units) = launch::rows(rows);
+        let (cubes, units) = self.whole_rows(rows);
         // SAFETY: as in `altup_init`.
         unsafe {
             per_layer::add::launch_unchecked(
@@ -177,7 +177,7 @@ impl Run<'_> {
                 rows,
             );
         }
-        let (cubes, units) = launch::rows(rows);
+        let (cubes, units) = self.whole_rows(rows);
         // SAFETY: as in `altup_init`.
         unsafe {
             kernels::merge::launch_unchecked(

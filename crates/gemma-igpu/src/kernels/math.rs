@@ -7,7 +7,7 @@ use super::format::Four;
 
 /// The sum of `value` over all units of the cube, known to each of them.
 ///
-/// Every unit must come here. Sums of units go to their subgroup, those of subgroups in order to the cube.
+/// Every unit must come here. Sums of units go to their subgroup, those of subgroups to the cube.
 #[cube]
 pub(crate) fn cube_sum(value: f32) -> f32 {
     let mut partial = Shared::new_slice(MOST_PLANES);
@@ -16,10 +16,11 @@ pub(crate) fn cube_sum(value: f32) -> f32 {
         partial[PLANE_POS as usize] = of_plane;
     }
     sync_cube();
-    let mut total = 0.0f32;
-    for plane in 0..(CUBE_DIM / PLANE_DIM) as usize {
-        total += partial[plane];
+    let mut share = 0.0f32;
+    for plane in range_stepped(UNIT_POS_PLANE, CUBE_DIM / PLANE_DIM, PLANE_DIM) {
+        share += partial[plane as usize];
     }
+    let total = plane_sum(share);
     // The next sum may take the same place.
     sync_cube();
     total
@@ -34,10 +35,11 @@ pub(crate) fn cube_sums(values: Four) -> Four {
         partial[PLANE_POS as usize] = of_plane;
     }
     sync_cube();
-    let mut total = Four::new(0.0f32);
-    for plane in 0..(CUBE_DIM / PLANE_DIM) as usize {
-        total += partial[plane];
+    let mut share = Four::new(0.0f32);
+    for plane in range_stepped(UNIT_POS_PLANE, CUBE_DIM / PLANE_DIM, PLANE_DIM) {
+        share += partial[plane as usize];
     }
+    let total = plane_sum(share);
     sync_cube();
     total
 }

@@ -14,8 +14,8 @@ pub(crate) mod rows;
 pub(crate) mod streams;
 pub(crate) mod tile;
 
-/// Units of a cube that works on one row of activations.
-pub(crate) const ROW_UNITS: u32 = 256;
+/// Units of a cube that works on one row of activations, where an adapter has so many.
+pub(crate) const ROW_UNITS: u32 = 1024;
 
-/// The most subgroups that such a cube can have: none is smaller than four units.
-pub(crate) const MOST_PLANES: usize = 64;
+/// The most subgroups that such a cube can have.
+pub(crate) const MOST_PLANES: usize = ROW_UNITS as usize / 8;
