@@ -66,7 +66,7 @@ impl IgpuCache {
             .collect();
         let reservation = budget
             .reserve("the KV cache", sizes.iter().map(|(words, scales)| bytes(*words, *scales)).sum())?;
-        let _turn = gpu.turn();
+        let _turn = gpu.turn(&Deadline::never())?;
         let layers = layout.layers.iter().zip(&sizes).enumerate().map(|(index, (layer, (words, scales)))| {
             let slots = || Slots { words: gpu.empty(*words), scales: gpu.empty(*scales) };
             Layer {
@@ -183,7 +183,7 @@ impl Cache for IgpuCache {
     }
 
     fn export(&self) -> Result<Snapshot, DeviceError> {
-        let _turn = self.gpu.turn();
+        let _turn = self.gpu.turn(&Deadline::never())?;
         let len = self.positions.len();
         let mut layers = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
@@ -200,7 +200,7 @@ impl Cache for IgpuCache {
 
     fn import(&mut self, snapshot: &Snapshot) -> Result<(), DeviceError> {
         self.positions.check_import(snapshot)?;
-        let _turn = self.gpu.turn();
+        let _turn = self.gpu.turn(&Deadline::never())?;
         let dtype = self.positions.layout().dtype;
         for (layer, from) in self.layers.iter().zip(&snapshot.layers) {
             for (slots, rows) in [(&layer.keys, &from.keys), (&layer.values, &from.values)] {

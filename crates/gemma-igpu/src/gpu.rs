@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const LAUNCHES_A_SUBMISSION: usize = 128;
 const STREAM: u64 = 0x67_656d_6d61;
 
 /// How often a wait looks at its deadline.
-const GLANCE: Duration = Duration::from_millis(5);
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// Units of the smallest subgroup that kernels are written for.
 const LEAST_PLANE: u32 = 8;
@@ -98,9 +98,21 @@ impl Gpu {
     }
 
     /// Waits until nobody else uses the queue: while launches are recorded, nothing else may be asked of it.
-    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
-        // What a panic leaves behind is a queue that goes on.
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    ///
+    /// # Errors
+    /// [`DeviceError::Timeout`] or [`DeviceError::Cancelled`] from the deadline.
+    pub(crate) fn turn(&self, deadline: &Deadline) -> Result<MutexGuard<'_, ()>, DeviceError> {
+        loop {
+            match self.turn.try_lock() {
+                Ok(turn) => return Ok(turn),
+                // What a panic leaves behind is a queue that goes on.
+                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+                Err(TryLockError::WouldBlock) => {
+                    deadline.check(&self.id, "waiting for the queue")?;
+                    std::thread::park_timeout(GLANCE);
+                }
+            }
+        }
     }
 
     /// Ends the queue, as a reset of the driver would.

@@ -1,11 +1,13 @@
 //! Grids, and the launch of products.
 
+use std::ops::Range;
+
 use cubecl::prelude::*;
 
 use super::Run;
 use crate::gpu::Region;
 use crate::kernels::{linear, tile};
-use crate::weight::Matrix;
+use crate::weight::{Matrix, Part};
 
 /// Units of a cube whose units work on a value each.
 const VALUE_UNITS: u32 = 256;
@@ -48,7 +50,7 @@ impl Run<'_> {
     pub(super) fn product(
         &self,
         matrix: &Matrix,
-        wanted: std::ops::Range<usize>,
+        wanted: Range<usize>,
         input: &Rows<'_>,
         output: &Rows<'_>,
         count: usize,
@@ -60,54 +62,78 @@ impl Run<'_> {
             }
             let written = first - wanted.start;
             let out = output.region.part(written, output.region.len() - written);
-            let rows = end - first;
+            let rows = first - part.rows.start..end - part.rows.start;
             if count > FEW {
-                // SAFETY: as below; a tile reads no row that is not there.
-                unsafe {
-                    tile::product::launch_unchecked(
-                        &self.gpu.client,
-                        CubeCount::new_2d(
-                            rows.div_ceil(tile::TILE) as u32,
-                            count.div_ceil(tile::TILE) as u32,
-                        ),
-                        CubeDim::new_1d(tile::UNITS),
-                        part.words.arg(),
-                        part.scales.arg(),
-                        input.region.fours(),
-                        out.arg(),
-                        first - part.rows.start,
-                        rows,
-                        matrix.columns / 4,
-                        input.stride / 4,
-                        output.stride,
-                        count,
-                        matrix.format,
-                    );
-                }
-                continue;
+                self.tiles(matrix, part, rows, input, &Rows { region: &out, stride: output.stride }, count);
+            } else {
+                self.lines(matrix, part, rows, input, &Rows { region: &out, stride: output.stride }, count);
             }
-            let outputs = outputs_a_plane(rows);
-            let (cubes, units) = self.planes(rows.div_ceil(outputs), count);
-            // SAFETY: the plan's check has compared the shapes of weight, input and output, and `part` has as many
-            // words and scales as its rows take in this format.
-            unsafe {
-                linear::product::launch_unchecked(
-                    &self.gpu.client,
-                    cubes,
-                    units,
-                    part.words.arg(),
-                    part.scales.arg(),
-                    input.region.fours(),
-                    out.arg(),
-                    first - part.rows.start,
-                    rows,
-                    matrix.columns / 4,
-                    input.stride / 4,
-                    output.stride,
-                    outputs,
-                    matrix.format,
-                );
-            }
+        }
+    }
+
+    /// A product of few rows of activations with `rows` of a part of a matrix.
+    fn lines(
+        &self,
+        matrix: &Matrix,
+        part: &Part,
+        rows: Range<usize>,
+        input: &Rows<'_>,
+        output: &Rows<'_>,
+        count: usize,
+    ) {
+        let outputs = outputs_a_plane(rows.len());
+        let (cubes, units) = self.planes(rows.len().div_ceil(outputs), count);
+        // SAFETY: the plan's check has compared the shapes of weight, input and output, and `part` has as many
+        // words and scales as its rows take in this format.
+        unsafe {
+            linear::product::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                part.words.arg(),
+                part.scales.arg(),
+                input.region.fours(),
+                output.region.arg(),
+                rows.start,
+                rows.len(),
+                matrix.columns / 4,
+                input.stride / 4,
+                output.stride,
+                outputs,
+                matrix.format,
+            );
+        }
+    }
+
+    /// A product of many rows of activations with `rows` of a part of a matrix.
+    fn tiles(
+        &self,
+        matrix: &Matrix,
+        part: &Part,
+        rows: Range<usize>,
+        input: &Rows<'_>,
+        output: &Rows<'_>,
+        count: usize,
+    ) {
+        let tiles = |rows: usize| rows.div_ceil(tile::TILE) as u32;
+        // SAFETY: as in `lines`; a tile reads and writes no row that is not there.
+        unsafe {
+            tile::product::launch_unchecked(
+                &self.gpu.client,
+                CubeCount::new_2d(tiles(rows.len()), tiles(count)),
+                CubeDim::new_1d(tile::UNITS),
+                part.words.arg(),
+                part.scales.arg(),
+                input.region.fours(),
+                output.region.arg(),
+                rows.start,
+                rows.len(),
+                matrix.columns / 4,
+                input.stride / 4,
+                output.stride,
+                count,
+                matrix.format,
+            );
         }
     }
 

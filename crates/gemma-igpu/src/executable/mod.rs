@@ -112,7 +112,7 @@ impl IgpuExecutable {
         matrices: &Matrices,
         plan: Arc<Plan>,
     ) -> Result<Self, DeviceError> {
-        let _turn = gpu.turn();
+        let _turn = gpu.turn(&Deadline::never())?;
         let uses = uses(&plan);
         let vectors = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Vector);
         let vectors: u64 = vectors.map(|(named, _)| named.weight.values() * 4).sum();
@@ -140,6 +140,43 @@ impl IgpuExecutable {
             plan,
             _reservation: reservation,
         })
+    }
+
+    /// A run while nobody else uses the queue.
+    fn run_alone(&mut self, mut call: Call<'_>) -> Result<(), DeviceError> {
+        call.deadline.check(&self.gpu.id, "starting a run")?;
+        let cache = IgpuCache::of(&self.gpu, call.cache)?;
+        let (start, count) = (cache.positions.len(), call.tokens.len());
+        cache.positions.begin(count);
+        self.output.clear();
+        self.inputs.write(&self.gpu, &self.plan, call.tokens, start);
+        let run = Run {
+            plan: &self.plan,
+            gpu: &self.gpu,
+            arena: &self.arena,
+            weights: &self.weights,
+            inputs: &self.inputs,
+            scratch: &self.scratch,
+            cache,
+            tokens: count,
+        };
+        match call.probe.as_deref_mut() {
+            Some(probe) => run.watched(probe, &call.deadline)?,
+            None if count == 1 => self.recording.run(&run, &call.deadline)?,
+            None => run.launch(&call.deadline)?,
+        }
+        let output = if let Some(id) = self.plan.output() {
+            self.gpu.read(&run.region(id), &call.deadline)?
+        } else {
+            self.gpu.sync(&call.deadline)?;
+            Vec::new()
+        };
+        if count == 1 {
+            self.recording.record(&run);
+        }
+        self.output = bytemuck::cast_vec(output);
+        cache.positions.commit(count);
+        Ok(())
     }
 }
 
@@ -192,43 +229,15 @@ impl Executable for IgpuExecutable {
         &self.plan
     }
 
-    fn run(&mut self, mut call: Call<'_>) -> Result<(), DeviceError> {
+    fn run(&mut self, call: Call<'_>) -> Result<(), DeviceError> {
         call.check(&self.gpu.id, &self.plan)?;
-        call.deadline.check(&self.gpu.id, "starting a run")?;
         let gpu = self.gpu.clone();
-        let _turn = gpu.turn();
-        let cache = IgpuCache::of(&self.gpu, call.cache)?;
-        let (start, count) = (cache.positions.len(), call.tokens.len());
-        cache.positions.begin(count);
-        self.output.clear();
-        self.inputs.write(&self.gpu, &self.plan, call.tokens, start);
-        let run = Run {
-            plan: &self.plan,
-            gpu: &self.gpu,
-            arena: &self.arena,
-            weights: &self.weights,
-            inputs: &self.inputs,
-            scratch: &self.scratch,
-            cache,
-            tokens: count,
-        };
-        match call.probe.as_deref_mut() {
-            Some(probe) => run.watched(probe, &call.deadline)?,
-            None if count == 1 => self.recording.run(&run, &call.deadline)?,
-            None => run.launch(&call.deadline)?,
+        let _turn = gpu.turn(&call.deadline)?;
+        let done = self.run_alone(call);
+        if done.is_err() {
+            self.recording.abandon(&gpu);
         }
-        let output = if let Some(id) = self.plan.output() {
-            self.gpu.read(&run.region(id), &call.deadline)?
-        } else {
-            self.gpu.sync(&call.deadline)?;
-            Vec::new()
-        };
-        if count == 1 {
-            self.recording.record(&run);
-        }
-        self.output = bytemuck::cast_vec(output);
-        cache.positions.commit(count);
-        Ok(())
+        done
     }
 
     fn output(&self) -> &[f32] {

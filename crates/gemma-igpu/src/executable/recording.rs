@@ -4,6 +4,7 @@ use cubecl::client::Graph;
 use gemma_hal::{Deadline, DeviceError};
 
 use super::Run;
+use crate::gpu::Gpu;
 
 /// The launches of a plan over one cache.
 #[derive(Default)]
@@ -36,6 +37,14 @@ impl Recording {
         }
         self.last = Some(cache);
         run.launch(deadline)
+    }
+
+    /// Gives up what a run that failed was about to record: nobody could record on the queue otherwise.
+    pub(super) fn abandon(&mut self, gpu: &Gpu) {
+        if self.prepared.take().is_some() {
+            // There is nothing to seal, which is what the error says.
+            let _ = gpu.client.stop_capture();
+        }
     }
 
     /// Records the launches of the run that has just been read, if it was the second one over its cache.

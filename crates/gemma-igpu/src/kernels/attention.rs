@@ -45,9 +45,7 @@ pub(crate) fn attention(
     #[comptime] format: Format,
 ) {
     let unit = UNIT_POS as usize;
-    let (group, lane) = (unit / LANES, unit % LANES);
     let width = comptime!(heads / shared * dim);
-    let offset = CUBE_POS_X as usize * dim;
     let head = CUBE_POS_Y as usize * heads + CUBE_POS_X as usize * shared;
     let position = header[0] as usize + first + CUBE_POS_Y as usize;
     let begin = select(position >= window, position + 1 - window, 0usize.runtime());
@@ -79,81 +77,147 @@ pub(crate) fn attention(
         totals[h] = 0.0f32;
     }
     for tile in range_stepped(from, to, TILE) {
-        for item in range_stepped(group, comptime!(shared * TILE), comptime!(UNITS as usize / LANES)) {
-            let key = tile + item % TILE;
-            let mut score = 0.0f32;
-            if key < to {
-                let start = key % capacity * width + offset;
-                score = dot_lane(keys, key_scales, start, &queries, item / TILE * dim, lane, dim, format);
-            }
-            score += plane_shuffle_xor(score, 4);
-            score += plane_shuffle_xor(score, 2);
-            score += plane_shuffle_xor(score, 1);
-            if lane == 0 {
-                scores[item] = select(key < to, score, f32::new(LOWEST));
-            }
-        }
+        score(keys, key_scales, &queries, &mut scores, tile, to, capacity, width, shared, dim, format);
         sync_cube();
-        let mut before = Array::<f32>::new(shared);
-        #[unroll]
-        for h in 0..shared {
-            before[h] = state[h];
-        }
-        sync_cube();
-        if group < shared {
-            weigh(&mut scores, &mut state, group, lane, shared);
-        }
-        sync_cube();
+        rescale(&mut scores, &mut state, &mut sums, &mut totals, shared, slices);
         let count = min(TILE.runtime(), to - tile);
-        #[unroll]
-        for h in 0..shared {
-            let rescale = (before[h] - state[h]).exp();
-            totals[h] = totals[h] * rescale + state[comptime!(shared + h)];
-            #[unroll]
-            for slice in 0..slices {
-                sums[comptime!(h * slices + slice)] *= rescale;
-            }
-        }
-        #[unroll]
-        for slice in 0..slices {
-            let i = comptime!(slice * UNITS as usize) + unit;
-            if i < dim {
-                for index in 0..count {
-                    let slot = (tile + index) % capacity * width + offset;
-                    let value = value_at(values, value_scales, slot + i, format);
-                    #[unroll]
-                    for h in 0..shared {
-                        sums[comptime!(h * slices + slice)] += scores[comptime!(h * TILE) + index] * value;
-                    }
-                }
-            }
-        }
+        gather(values, value_scales, &scores, &mut sums, tile, count, capacity, width, shared, dim, format);
         // The next tile's scores take the same place.
         sync_cube();
     }
+    write(sums, totals, &state, output, head, shared, dim, parts);
+}
+
+/// Scores of a tile of keys with all query heads, by eight units each.
+#[cube]
+fn score(
+    keys: &[u32],
+    key_scales: &[u32],
+    queries: &[f32],
+    scores: &mut [f32],
+    tile: usize,
+    to: usize,
+    capacity: usize,
+    width: usize,
+    #[comptime] shared: usize,
+    #[comptime] dim: usize,
+    #[comptime] format: Format,
+) {
+    let (group, lane) = (UNIT_POS as usize / LANES, UNIT_POS as usize % LANES);
+    let offset = CUBE_POS_X as usize * dim;
+    for item in range_stepped(group, comptime!(shared * TILE), comptime!(UNITS as usize / LANES)) {
+        let key = tile + item % TILE;
+        let mut score = 0.0f32;
+        if key < to {
+            let start = key % capacity * width + offset;
+            score = dot_lane(keys, key_scales, start, queries, item / TILE * dim, lane, dim, format);
+        }
+        score += plane_shuffle_xor(score, 4);
+        score += plane_shuffle_xor(score, 2);
+        score += plane_shuffle_xor(score, 1);
+        if lane == 0 {
+            scores[item] = select(key < to, score, f32::new(LOWEST));
+        }
+    }
+}
+
+/// Turns a tile's scores into weights and brings what was summed before to the same largest score.
+#[cube]
+fn rescale(
+    scores: &mut [f32],
+    state: &mut [f32],
+    sums: &mut Array<f32>,
+    totals: &mut Array<f32>,
+    #[comptime] shared: usize,
+    #[comptime] slices: usize,
+) {
+    let mut before = Array::<f32>::new(shared);
     #[unroll]
     for h in 0..shared {
-        if comptime!(parts == 1) {
-            #[unroll]
-            for slice in 0..slices {
-                let i = comptime!(slice * UNITS as usize) + unit;
-                if i < dim {
-                    output[(head + h) * dim + i] = sums[comptime!(h * slices + slice)] / totals[h];
+        before[h] = state[h];
+    }
+    sync_cube();
+    let group = UNIT_POS as usize / LANES;
+    if group < shared {
+        weigh(scores, state, group, UNIT_POS as usize % LANES, shared);
+    }
+    sync_cube();
+    #[unroll]
+    for h in 0..shared {
+        let by = (before[h] - state[h]).exp();
+        totals[h] = totals[h] * by + state[comptime!(shared + h)];
+        #[unroll]
+        for slice in 0..slices {
+            sums[comptime!(h * slices + slice)] *= by;
+        }
+    }
+}
+
+/// Adds the values of a tile by their weights to the sums of all heads, a unit a value of the head.
+#[cube]
+fn gather(
+    values: &[u32],
+    value_scales: &[u32],
+    weights: &[f32],
+    sums: &mut Array<f32>,
+    tile: usize,
+    count: usize,
+    capacity: usize,
+    width: usize,
+    #[comptime] shared: usize,
+    #[comptime] dim: usize,
+    #[comptime] format: Format,
+) {
+    let offset = CUBE_POS_X as usize * dim;
+    let slices = comptime!(dim.div_ceil(UNITS as usize));
+    #[unroll]
+    for slice in 0..slices {
+        let i = comptime!(slice * UNITS as usize) + UNIT_POS as usize;
+        if i < dim {
+            for index in 0..count {
+                let slot = (tile + index) % capacity * width + offset;
+                let value = value_at(values, value_scales, slot + i, format);
+                #[unroll]
+                for h in 0..shared {
+                    sums[comptime!(h * slices + slice)] += weights[comptime!(h * TILE) + index] * value;
                 }
             }
+        }
+    }
+}
+
+/// Writes heads, or what a part of the keys adds to them.
+#[cube]
+fn write(
+    sums: Array<f32>,
+    totals: Array<f32>,
+    state: &[f32],
+    output: &mut [f32],
+    head: usize,
+    #[comptime] shared: usize,
+    #[comptime] dim: usize,
+    #[comptime] parts: usize,
+) {
+    let slices = comptime!(dim.div_ceil(UNITS as usize));
+    #[unroll]
+    for h in 0..shared {
+        let whole = comptime!(parts == 1);
+        let at = if comptime!(whole) {
+            (head + h) * dim
         } else {
-            let at = ((head + h) * parts + CUBE_POS_Z as usize) * comptime!(dim + PART_EXTRA);
-            #[unroll]
-            for slice in 0..slices {
-                let i = comptime!(slice * UNITS as usize) + unit;
-                if i < dim {
-                    output[at + i] = sums[comptime!(h * slices + slice)];
-                }
+            ((head + h) * parts + CUBE_POS_Z as usize) * comptime!(dim + PART_EXTRA)
+        };
+        #[unroll]
+        for slice in 0..slices {
+            let i = comptime!(slice * UNITS as usize) + UNIT_POS as usize;
+            if i < dim {
+                let sum = sums[comptime!(h * slices + slice)];
+                output[at + i] = if comptime!(whole) { sum / totals[h] } else { sum };
             }
-            if unit == 0 {
-                output[at + dim] = state[h];
-                output[at + dim + 1] = totals[h];
-            }
+        }
+        if !whole && UNIT_POS == 0 {
+            output[at + dim] = state[h];
+            output[at + dim + 1] = totals[h];
         }
     }
 }

@@ -53,32 +53,23 @@ pub(crate) fn product(
         sums[i] = 0.0f32;
     }
     for begin in range_stepped(0usize, columns, DEPTH) {
-        #[unroll]
-        for part in 0..comptime!(TILE * DEPTH / (SIDE * SIDE)) {
-            let at = comptime!(part * SIDE * SIDE) + unit;
-            let (line, four) = (at / DEPTH, at % DEPTH);
-            // Fours past the end of a row count nothing; rows past the last are read again and not written.
-            let column = begin + four;
-            let inside = column < columns;
-            let near = select(inside, column, 0usize.runtime());
-            let stored = (first + min(row + line, rows - 1)) * columns + near;
-            let x = min(token + line, count - 1) * input_stride + near;
-            let factor = select(inside, 1.0f32, 0.0f32);
-            weights[line * STRIDE + four] = four_at(words, scales, stored, format) * Four::new(factor);
-            inputs[line * STRIDE + four] = input[x];
-        }
+        let from = Corner { row, token, column: begin };
+        load(
+            words,
+            scales,
+            input,
+            &mut weights,
+            &mut inputs,
+            from,
+            first,
+            rows,
+            columns,
+            input_stride,
+            count,
+            format,
+        );
         sync_cube();
-        for four in 0..DEPTH {
-            #[unroll]
-            for i in 0..SQUARE {
-                let weight = weights[(across + comptime!(i * SIDE)) * STRIDE + four];
-                #[unroll]
-                for j in 0..SQUARE {
-                    let value = inputs[(down + comptime!(j * SIDE)) * STRIDE + four];
-                    sums[comptime!(i * SQUARE + j)] += dot(weight, value);
-                }
-            }
-        }
+        multiply(&weights, &inputs, &mut sums);
         sync_cube();
     }
     #[unroll]
@@ -88,6 +79,64 @@ pub(crate) fn product(
             let (r, t) = (row + across + comptime!(i * SIDE), token + down + comptime!(j * SIDE));
             if r < rows && t < count {
                 output[t * output_stride + r] = sums[comptime!(i * SQUARE + j)];
+            }
+        }
+    }
+}
+
+/// Where a tile begins.
+#[derive(CubeType, Clone, Copy)]
+struct Corner {
+    row: usize,
+    token: usize,
+    /// In fours.
+    column: usize,
+}
+
+/// Reads a tile of weights and one of activations.
+#[cube]
+fn load(
+    words: &[u32],
+    scales: &[u32],
+    input: &[Four],
+    weights: &mut [Four],
+    inputs: &mut [Four],
+    from: Corner,
+    first: usize,
+    rows: usize,
+    columns: usize,
+    input_stride: usize,
+    count: usize,
+    #[comptime] format: Format,
+) {
+    #[unroll]
+    for part in 0..comptime!(TILE * DEPTH / (SIDE * SIDE)) {
+        let at = comptime!(part * SIDE * SIDE) + UNIT_POS as usize;
+        let (line, four) = (at / DEPTH, at % DEPTH);
+        // Fours past the end of a row count nothing; rows past the last are read again and not written.
+        let column = from.column + four;
+        let inside = column < columns;
+        let near = select(inside, column, 0usize.runtime());
+        let stored = (first + min(from.row + line, rows - 1)) * columns + near;
+        let x = min(from.token + line, count - 1) * input_stride + near;
+        let factor = select(inside, 1.0f32, 0.0f32);
+        weights[line * STRIDE + four] = four_at(words, scales, stored, format) * Four::new(factor);
+        inputs[line * STRIDE + four] = input[x];
+    }
+}
+
+/// Adds the products of the tiles to a unit's square.
+#[cube]
+fn multiply(weights: &[Four], inputs: &[Four], sums: &mut Array<f32>) {
+    let (across, down) = (UNIT_POS as usize % SIDE, UNIT_POS as usize / SIDE);
+    for four in 0..DEPTH {
+        #[unroll]
+        for i in 0..SQUARE {
+            let weight = weights[(across + comptime!(i * SIDE)) * STRIDE + four];
+            #[unroll]
+            for j in 0..SQUARE {
+                let value = inputs[(down + comptime!(j * SIDE)) * STRIDE + four];
+                sums[comptime!(i * SQUARE + j)] += dot(weight, value);
             }
         }
     }
