@@ -213,24 +213,12 @@ impl HostCache {
 }
 
 impl Cache for HostCache {
-    fn layout(&self) -> &CacheLayout {
-        self.positions.layout()
+    fn positions(&self) -> &Positions {
+        &self.positions
     }
 
-    fn context(&self) -> usize {
-        self.positions.context()
-    }
-
-    fn chunk(&self) -> usize {
-        self.positions.chunk()
-    }
-
-    fn len(&self) -> usize {
-        self.positions.len()
-    }
-
-    fn truncate(&mut self, length: usize) -> bool {
-        self.positions.truncate(length)
+    fn positions_mut(&mut self) -> &mut Positions {
+        &mut self.positions
     }
 
     fn bytes(&self) -> u64 {

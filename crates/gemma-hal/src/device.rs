@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::cache::Snapshot;
 use crate::op::BufferId;
 use crate::plan::{CacheLayout, Plan, Step};
+use crate::positions::Positions;
 use crate::{Cost, DType, DeviceError};
 
 /// What sort of processor a device is.
@@ -156,17 +157,31 @@ impl Call<'_> {
 
 /// Keys and values of one session, in the device's memory.
 pub trait Cache: Send {
+    /// Which positions it holds; all that is the same on every device.
+    fn positions(&self) -> &Positions;
+
+    /// The same, to be changed.
+    fn positions_mut(&mut self) -> &mut Positions;
+
     /// What it is laid out for.
-    fn layout(&self) -> &CacheLayout;
+    fn layout(&self) -> &CacheLayout {
+        self.positions().layout()
+    }
 
     /// Positions it can hold.
-    fn context(&self) -> usize;
+    fn context(&self) -> usize {
+        self.positions().context()
+    }
 
     /// The most tokens that one run may write.
-    fn chunk(&self) -> usize;
+    fn chunk(&self) -> usize {
+        self.positions().chunk()
+    }
 
     /// Positions it holds.
-    fn len(&self) -> usize;
+    fn len(&self) -> usize {
+        self.positions().len()
+    }
 
     /// Whether it holds none.
     fn is_empty(&self) -> bool {
@@ -175,7 +190,9 @@ pub trait Cache: Send {
 
     /// Forgets all positions from `length` on. False, and nothing is changed, when the rings of windowed layers no
     /// longer hold what position `length` would look back on; length 0 always works.
-    fn truncate(&mut self, length: usize) -> bool;
+    fn truncate(&mut self, length: usize) -> bool {
+        self.positions_mut().truncate(length)
+    }
 
     /// Bytes it takes.
     fn bytes(&self) -> u64;

@@ -60,24 +60,31 @@ impl IgpuCache {
             let what = format!("a KV cache of {} values a position", layer.width);
             return Err(DeviceError::Unsupported { device: gpu.id.to_string(), what });
         }
-        let bytes = |words: usize, scales: usize| ((words + scales) * 2 * WORD) as u64;
-        let sizes: Vec<(usize, usize)> = (0..layout.layers.len())
-            .map(|index| words_of(layout.dtype, positions.capacity(index) * layout.layers[index].width))
-            .collect();
-        let reservation = budget
-            .reserve("the KV cache", sizes.iter().map(|(words, scales)| bytes(*words, *scales)).sum())?;
+        let slots =
+            |index: usize| words_of(layout.dtype, positions.capacity(index), layout.layers[index].width);
+        let words: usize = (0..layout.layers.len()).fold(0, |sum: usize, index| {
+            let (words, scales) = slots(index);
+            sum.saturating_add(words.saturating_add(scales).saturating_mul(2))
+        });
+        let reservation = budget.reserve("the KV cache", (words as u64).saturating_mul(WORD as u64))?;
         let _turn = gpu.turn(&Deadline::never())?;
-        let layers = layout.layers.iter().zip(&sizes).enumerate().map(|(index, (layer, (words, scales)))| {
-            let slots = || Slots { words: gpu.empty(*words), scales: gpu.empty(*scales) };
-            Layer {
+        let mut layers = Vec::with_capacity(layout.layers.len());
+        for (index, layer) in layout.layers.iter().enumerate() {
+            let (words, scales) = slots(index);
+            let slots = || -> Result<Slots, DeviceError> {
+                Ok(Slots {
+                    words: gpu.empty("the KV cache", words)?,
+                    scales: gpu.empty("the KV cache", scales)?,
+                })
+            };
+            layers.push(Layer {
                 capacity: positions.capacity(index),
                 width: layer.width,
                 window: layer.window,
-                keys: slots(),
-                values: slots(),
-            }
-        });
-        let layers = layers.collect();
+                keys: slots()?,
+                values: slots()?,
+            });
+        }
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         Ok(Self { id, positions, layers, gpu: gpu.clone(), reservation })
     }
@@ -101,17 +108,18 @@ impl IgpuCache {
 
     fn read(&self, slots: &Slots, values: usize) -> Result<Vec<f32>, DeviceError> {
         let deadline = Deadline::never();
-        let words = self.gpu.read(&slots.words, &deadline)?;
-        let scales = match self.positions.layout().dtype {
-            DType::Q8_0 => self.gpu.read(&slots.scales, &deadline)?,
-            _ => Vec::new(),
-        };
+        let (mut words, mut scales) = (Vec::new(), Vec::new());
+        self.gpu.read(&slots.words, &mut words, &deadline)?;
+        if self.positions.layout().dtype == DType::Q8_0 {
+            self.gpu.read(&slots.scales, &mut scales, &deadline)?;
+        }
         Ok(decode(self.positions.layout().dtype, &words, &scales, values))
     }
 }
 
-/// Words and scales for `values` values.
-fn words_of(dtype: DType, values: usize) -> (usize, usize) {
+/// Words and scales for `positions` of `width` values; more than there is memory for what cannot be counted.
+fn words_of(dtype: DType, positions: usize, width: usize) -> (usize, usize) {
+    let values = positions.saturating_mul(width);
     match dtype {
         DType::F32 => (values, 0),
         DType::F16 => (values.div_ceil(2), 0),
@@ -158,24 +166,12 @@ fn encode(dtype: DType, values: &[f32]) -> (Vec<u32>, Vec<u32>) {
 }
 
 impl Cache for IgpuCache {
-    fn layout(&self) -> &CacheLayout {
-        self.positions.layout()
+    fn positions(&self) -> &Positions {
+        &self.positions
     }
 
-    fn context(&self) -> usize {
-        self.positions.context()
-    }
-
-    fn chunk(&self) -> usize {
-        self.positions.chunk()
-    }
-
-    fn len(&self) -> usize {
-        self.positions.len()
-    }
-
-    fn truncate(&mut self, length: usize) -> bool {
-        self.positions.truncate(length)
+    fn positions_mut(&mut self) -> &mut Positions {
+        &mut self.positions
     }
 
     fn bytes(&self) -> u64 {
@@ -209,8 +205,8 @@ impl Cache for IgpuCache {
                     all[position % layer.capacity * layer.width..][..layer.width].copy_from_slice(row);
                 }
                 let (words, scales) = encode(dtype, &all);
-                self.gpu.write(&slots.words, &words);
-                self.gpu.write(&slots.scales, &scales);
+                self.gpu.write(&slots.words, words);
+                self.gpu.write(&slots.scales, scales);
             }
         }
         self.positions.take_over(snapshot);

@@ -98,7 +98,7 @@ mod tests {
             adapters.first().expect("a Vulkan adapter: apt-get install mesa-vulkan-drivers libvulkan1");
         let mut device = IgpuDevice::new(adapter, IgpuOptions { memory: 1 << 30 }).unwrap();
         // A few rows of each matrix of the suite.
-        device.gpu.largest_binding = 2048;
+        device.gpu.largest_part = 2048;
         let outcomes = conformance::operations(&device, &ReferenceDevice::new(1 << 30), Bounds::F32, 2);
         let failed: Vec<String> =
             outcomes.iter().filter(|outcome| !outcome.passed()).map(ToString::to_string).collect();

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use bytemuck::{AnyBitPattern, NoUninit};
 use cubecl::bytes::Bytes;
 use cubecl::client::Client;
-
 use cubecl::prelude::*;
 use cubecl::server::{Handle, ServerError};
 use cubecl::wgpu::{RuntimeOptions, Vulkan, WgpuDevice, WgpuSetup, try_init_setup, wgpu};
@@ -22,6 +22,9 @@ use crate::kernels::ROW_UNITS;
 /// Launches that are handed to the driver at once: few enough that the GPU begins while the host goes on and a desktop
 /// stays fluent, many enough that submitting costs little. See docs/performance.md.
 const LAUNCHES_A_SUBMISSION: usize = 128;
+
+/// The runtime's name where it hands SPIR-V to the driver.
+const SPIRV: &str = "wgpu<spirv>";
 
 /// The stream of all work.
 const STREAM: u64 = 0x67_656d_6d61;
@@ -49,8 +52,10 @@ pub(crate) struct Gpu {
     pub(crate) id: Arc<str>,
     /// The most units that a subgroup may have.
     pub(crate) largest_plane: u32,
-    /// Most bytes of one binding.
+    /// Most bytes of one piece of memory.
     pub(crate) largest_binding: u64,
+    /// Most bytes of one part of a matrix.
+    pub(crate) largest_part: u64,
     /// Units of a cube that works on one row of activations.
     pub(crate) row_units: u32,
     device: wgpu::Device,
@@ -94,7 +99,23 @@ impl Gpu {
         }
         let row_units = hardware.max_units_per_cube.min(ROW_UNITS);
         let largest_binding = properties.memory.max_page_size;
-        Ok(Self { id: id.into(), largest_plane, largest_binding, row_units, device, turn, client })
+        // Kernels need integers of 16 bits, which the runtime's other way, WGSL, does not have.
+        if client.name() != SPIRV {
+            return Err(driver(format!(
+                "{} in place of {SPIRV}: the driver lacks what SPIR-V kernels need",
+                client.name()
+            )));
+        }
+        Ok(Self {
+            id: id.into(),
+            largest_plane,
+            largest_binding,
+            largest_part: largest_binding,
+            row_units,
+            device,
+            turn,
+            client,
+        })
     }
 
     /// Waits until nobody else uses the queue: while launches are recorded, nothing else may be asked of it.
@@ -120,43 +141,59 @@ impl Gpu {
         self.device.destroy();
     }
 
-    /// `words` words of memory, not cleared.
-    pub(crate) fn empty(&self, words: usize) -> Region {
-        Region { handle: self.client.empty(words.max(1) * WORD), words }
+    /// `words` words of memory for `what`, not cleared.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`] for more than the adapter has in one piece.
+    pub(crate) fn empty(&self, what: &str, words: usize) -> Result<Region, DeviceError> {
+        let wanted = (words.max(1) as u64).saturating_mul(WORD as u64);
+        if wanted > self.largest_binding {
+            return Err(DeviceError::OutOfMemory {
+                device: self.id.to_string(),
+                what: format!("{what} in one piece"),
+                wanted,
+                available: self.largest_binding,
+            });
+        }
+        Ok(Region { handle: self.client.empty(words.max(1) * WORD), words })
     }
 
-    /// A copy of `words`.
+    /// A copy of `words`; of none a place that nothing is read from.
     pub(crate) fn upload(&self, words: &[u32]) -> Region {
-        if words.is_empty() {
-            return self.empty(0);
-        }
-        Region { handle: self.client.create_from_slice(bytemuck::cast_slice(words)), words: words.len() }
+        let bytes = bytemuck::cast_slice(if words.is_empty() { &[0] } else { words });
+        Region { handle: self.client.create_from_slice(bytes), words: words.len() }
     }
 
     /// Overwrites the beginning of `region` after all that was launched before.
     ///
     /// # Panics
     /// When `words` is longer.
-    pub(crate) fn write(&self, region: &Region, words: &[u32]) {
+    pub(crate) fn write(&self, region: &Region, words: Vec<u32>) {
         assert!(words.len() <= region.words, "{} words into {}", words.len(), region.words);
         if !words.is_empty() {
-            let bytes = Bytes::from_bytes_vec(bytemuck::cast_slice(words).to_vec());
-            self.client.write(&region.part(0, words.len()).handle, bytes);
+            self.client.write(&region.part(0, words.len()).handle, Bytes::from_elems(words));
         }
     }
 
-    /// The words of `region`, when all that was launched before has run.
+    /// Puts the words of `region` into `words`, when all that was launched before has run. A vector that has held as many is
+    /// filled without a new allocation.
     ///
     /// # Errors
     /// [`DeviceError::Timeout`] or [`DeviceError::Cancelled`] from the deadline, otherwise what the driver says.
-    pub(crate) fn read(&self, region: &Region, deadline: &Deadline) -> Result<Vec<u32>, DeviceError> {
+    pub(crate) fn read<T: AnyBitPattern + NoUninit>(
+        &self,
+        region: &Region,
+        words: &mut Vec<T>,
+        deadline: &Deadline,
+    ) -> Result<(), DeviceError> {
+        const { assert!(size_of::<T>() == WORD) };
         let read = self.client.read_async(vec![region.handle.clone()]);
         let bytes = self.wait(read, deadline, "reading results")?.map_err(|error| self.error(&error))?;
-        let mut words = vec![0; region.words];
         let whole = bytes.first().and_then(|bytes| bytes.get(..region.words * WORD));
         let whole = whole.ok_or_else(|| self.driver("fewer bytes read than asked for"))?;
-        bytemuck::cast_slice_mut(&mut words).copy_from_slice(whole);
-        Ok(words)
+        words.resize(region.words, T::zeroed());
+        bytemuck::cast_slice_mut(words).copy_from_slice(whole);
+        Ok(())
     }
 
     /// Waits until all that was launched has run.

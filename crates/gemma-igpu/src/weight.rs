@@ -121,7 +121,7 @@ fn upload(gpu: &Gpu, budget: &Budget, name: &str, weight: &Weight) -> Result<Mat
     let row = Row::of(weight);
     let (words, scales) = (weight.rows() * row.words, (weight.rows() * row.scales).div_ceil(2));
     let reservation = budget.reserve(name, ((words + scales) * WORD) as u64)?;
-    let most = (gpu.largest_binding as usize / WORD / row.words.max(1)).max(1);
+    let most = (gpu.largest_part as usize / WORD / row.words.max(1)).max(1);
     let mut parts = Vec::new();
     for first in (0..weight.rows()).step_by(most) {
         let rows = first..(first + most).min(weight.rows());

@@ -12,8 +12,7 @@ use cubecl::prelude::*;
 impl Run<'_> {
     pub(super) fn embed(&self, op: &Op) {
         let Op::Embed { output, .. } = op else { return };
-        let table = Table::Embeddings(self.index_of(op));
-        self.copy(&self.inputs.table(table, 0, self.tokens), &self.region(*output));
+        self.copy(&self.inputs.table(Table::Embeddings(*output), 0, self.tokens), &self.region(*output));
     }
 
     pub(super) fn per_layer_embed(&self, op: &Op) {
@@ -22,6 +21,7 @@ impl Run<'_> {
             return;
         };
         let (count, kept) = (self.rows(op), blocks.len() * width);
+        let table = self.inputs.table(Table::Embeddings(*output), 0, self.tokens);
         let (input, output, matrix) = (self.region(*input), self.region(*output), self.matrix(*projection));
         // Layers that lie side by side in the parent are one product.
         let mut done = 0;
@@ -43,7 +43,7 @@ impl Run<'_> {
                 &self.gpu.client,
                 CubeCount::new_2d(blocks.len() as u32, count as u32),
                 CubeDim::new_1d(self.gpu.row_units),
-                self.inputs.table(Table::PerLayer(self.index_of(op)), 0, self.tokens).arg(),
+                table.arg(),
                 self.vector(*norm).arg(),
                 output.arg(),
                 blocks.len(),
@@ -85,11 +85,5 @@ impl Run<'_> {
         unsafe {
             rows::copy::launch_unchecked(&self.gpu.client, count, units, from.arg(), to.arg(), to.len());
         }
-    }
-
-    /// Where the plan has `op`.
-    fn index_of(&self, op: &Op) -> usize {
-        let steps = self.plan.steps();
-        steps.iter().position(|step| std::ptr::eq(&raw const step.op, op)).expect("the plan's own operation")
     }
 }

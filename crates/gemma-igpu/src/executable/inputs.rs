@@ -4,9 +4,9 @@
 //! own sake: a run needs a row a token.
 
 use gemma_hal::rotary::{RotaryBase, RotaryTables};
-use gemma_hal::{Op, Plan, Weight, block};
+use gemma_hal::{BufferId, DeviceError, Op, Plan, Step, block};
 
-use crate::gpu::{Gpu, Region, WORD};
+use crate::gpu::{Gpu, Region};
 
 /// Words before the first table; the first is the position of the first token.
 const HEADER: usize = 64;
@@ -14,68 +14,80 @@ const HEADER: usize = 64;
 /// One table of a run, with a row a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Table {
-    /// Of the step that embeds.
-    Embeddings(usize),
-    /// Of the step that embeds layers.
-    PerLayer(usize),
+    /// Of the operation that writes this buffer: embeddings, or those of layers.
+    Embeddings(BufferId),
     /// Of positions.
     Angles(RotaryBase),
+}
+
+/// A table, where it comes from and the values of its rows.
+struct Source {
+    table: Table,
+    /// The step that first asks for it.
+    step: usize,
+    width: usize,
 }
 
 /// A plan's tables.
 pub(super) struct Inputs {
     memory: Region,
-    /// Tables and the values of their rows.
-    tables: Vec<(Table, usize)>,
+    sources: Vec<Source>,
     angles: RotaryTables,
-    staged: Vec<u32>,
+}
+
+/// The tables of `plan`, each once.
+fn sources(plan: &Plan) -> Vec<Source> {
+    let mut sources: Vec<Source> = Vec::new();
+    for (step, Step { op, .. }) in plan.steps().iter().enumerate() {
+        let (table, width) = match op {
+            Op::Embed { output, .. } | Op::PerLayerEmbed { output, .. } => {
+                (Table::Embeddings(*output), plan.buffer(*output).width)
+            }
+            Op::Rotary { heads, theta, stretch, .. } => {
+                let base = RotaryBase { theta: *theta, stretch: *stretch, dim: heads.dim };
+                (Table::Angles(base), heads.dim)
+            }
+            _ => continue,
+        };
+        if sources.iter().all(|source| source.table != table) {
+            sources.push(Source { table, step, width });
+        }
+    }
+    sources
+}
+
+/// Words on the device for the longest run of `plan`, known before they are asked for.
+pub(super) fn words(plan: &Plan) -> usize {
+    sources(plan).iter().fold(HEADER, |words, source| words + padded(plan.max_tokens() * source.width))
 }
 
 impl Inputs {
     /// Room for the plan's longest run.
-    pub(super) fn of(gpu: &Gpu, plan: &Plan) -> Self {
-        let mut tables = Vec::new();
-        for (index, step) in plan.steps().iter().enumerate() {
-            let table = match &step.op {
-                Op::Embed { output, .. } => (Table::Embeddings(index), plan.buffer(*output).width),
-                Op::PerLayerEmbed { output, .. } => (Table::PerLayer(index), plan.buffer(*output).width),
-                Op::Rotary { heads, theta, stretch, .. } => {
-                    let base = RotaryBase { theta: *theta, stretch: *stretch, dim: heads.dim };
-                    (Table::Angles(base), heads.dim)
-                }
-                _ => continue,
-            };
-            if !tables.contains(&table) {
-                tables.push(table);
-            }
-        }
-        let words = tables.iter().map(|(_, width)| padded(plan.max_tokens() * width)).sum::<usize>();
-        Self { memory: gpu.empty(HEADER + words), tables, angles: RotaryTables::of(plan), staged: Vec::new() }
-    }
-
-    /// Bytes on the device.
-    pub(super) fn bytes(&self) -> u64 {
-        (self.memory.len() * WORD) as u64
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`].
+    pub(super) fn of(gpu: &Gpu, plan: &Plan) -> Result<Self, DeviceError> {
+        let memory = gpu.empty("inputs", words(plan))?;
+        Ok(Self { memory, sources: sources(plan), angles: RotaryTables::of(plan) })
     }
 
     /// Writes what a run of `tokens` at `start` needs.
     pub(super) fn write(&mut self, gpu: &Gpu, plan: &Plan, tokens: &[u32], start: usize) {
         self.angles.fill(start, tokens.len());
-        self.staged.clear();
-        self.staged.resize(HEADER, 0);
-        self.staged[0] = start as u32;
-        for (table, width) in &self.tables {
-            let begin = self.staged.len();
-            self.staged.resize(begin + padded(tokens.len() * width), 0);
-            let rows: &mut [f32] =
-                bytemuck::cast_slice_mut(&mut self.staged[begin..][..tokens.len() * width]);
+        let all =
+            self.sources.iter().fold(HEADER, |words, source| words + padded(tokens.len() * source.width));
+        let mut staged = vec![0; all];
+        staged[0] = start as u32;
+        let mut begin = HEADER;
+        for Source { table, step, width } in &self.sources {
+            let rows: &mut [f32] = bytemuck::cast_slice_mut(&mut staged[begin..][..tokens.len() * width]);
             match table {
-                Table::Embeddings(step) => embeddings(plan, *step, tokens, rows),
-                Table::PerLayer(step) => per_layer(plan, *step, tokens, rows),
+                Table::Embeddings(_) => embeddings(plan, &plan.steps()[*step].op, tokens, rows),
                 Table::Angles(base) => rows.copy_from_slice(self.angles.rows(*base, 0, tokens.len())),
             }
+            begin += padded(tokens.len() * width);
         }
-        gpu.write(&self.memory, &self.staged);
+        gpu.write(&self.memory, staged);
     }
 
     /// The words of which the first is the position of the run's first token.
@@ -89,7 +101,7 @@ impl Inputs {
     /// For a table that the plan does not have.
     pub(super) fn table(&self, wanted: Table, first: usize, tokens: usize) -> Region {
         let mut begin = HEADER;
-        for (table, width) in &self.tables {
+        for Source { table, width, .. } in &self.sources {
             if *table == wanted {
                 return self.memory.part(begin + first * width, (tokens - first) * width);
             }
@@ -104,25 +116,29 @@ fn padded(words: usize) -> usize {
     words.next_multiple_of(HEADER)
 }
 
-fn embeddings(plan: &Plan, step: usize, tokens: &[u32], rows: &mut [f32]) {
-    let Op::Embed { table, scale, .. } = &plan.steps()[step].op else { return };
-    let table = plan.weight(*table);
-    for (id, row) in tokens.iter().zip(rows.chunks_exact_mut(table.columns())) {
-        block::dequantise_row(table.dtype(), table.row(*id as usize), row);
-        row.iter_mut().for_each(|value| *value *= scale);
-    }
-}
-
-fn per_layer(plan: &Plan, step: usize, tokens: &[u32], rows: &mut [f32]) {
-    let Op::PerLayerEmbed { table, blocks, width, table_scale, .. } = &plan.steps()[step].op else { return };
-    let table: &Weight = plan.weight(*table);
-    for (id, row) in tokens.iter().zip(rows.chunks_exact_mut(blocks.len() * width)) {
-        let id = *id as usize;
-        let stored = table.row(if id < table.rows() { id } else { 0 });
-        for (layer, out) in blocks.iter().zip(row.chunks_exact_mut(*width)) {
-            block::visit_values(table.dtype(), stored, usize::from(*layer) * width, *width, |i, values| {
-                out[i..].iter_mut().zip(values).for_each(|(out, value)| *out = table_scale * value);
-            });
+/// The rows of an embedding's table, or of one of layers, that belong to `tokens`.
+fn embeddings(plan: &Plan, op: &Op, tokens: &[u32], rows: &mut [f32]) {
+    match op {
+        Op::Embed { table, scale, .. } => {
+            let table = plan.weight(*table);
+            for (id, row) in tokens.iter().zip(rows.chunks_exact_mut(table.columns())) {
+                block::dequantise_row(table.dtype(), table.row(*id as usize), row);
+                row.iter_mut().for_each(|value| *value *= scale);
+            }
         }
+        Op::PerLayerEmbed { table, blocks, width, table_scale, .. } => {
+            let table = plan.weight(*table);
+            for (id, row) in tokens.iter().zip(rows.chunks_exact_mut(blocks.len() * width)) {
+                let id = *id as usize;
+                let stored = table.row(if id < table.rows() { id } else { 0 });
+                for (layer, out) in blocks.iter().zip(row.chunks_exact_mut(*width)) {
+                    let first = usize::from(*layer) * width;
+                    block::visit_values(table.dtype(), stored, first, *width, |i, values| {
+                        out[i..].iter_mut().zip(values).for_each(|(out, value)| *out = table_scale * value);
+                    });
+                }
+            }
+        }
+        _ => unreachable!("only these two have a table of embeddings"),
     }
 }

@@ -116,9 +116,8 @@ impl IgpuExecutable {
         let uses = uses(&plan);
         let vectors = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Vector);
         let vectors: u64 = vectors.map(|(named, _)| named.weight.values() * 4).sum();
-        let inputs = Inputs::of(gpu, &plan);
         let scratch = plan.steps().iter().map(|step| heads::scratch_values(&step.op)).max().unwrap_or(0);
-        let bytes = plan.arena().bytes() + vectors + inputs.bytes() + (scratch * WORD) as u64;
+        let bytes = plan.arena().bytes() + vectors + ((inputs::words(&plan) + scratch) * WORD) as u64;
         let reservation = budget.reserve("activations", bytes)?;
         let mut weights = Vec::with_capacity(uses.len());
         for (named, used) in plan.weights().iter().zip(&uses) {
@@ -128,13 +127,14 @@ impl IgpuExecutable {
                 Use::Host => Stored::Host,
             });
         }
-        let arena = gpu.empty(plan.arena().len());
+        let arena = gpu.empty("activations", plan.arena().len())?;
+        let inputs = Inputs::of(gpu, &plan)?;
         Ok(Self {
             gpu: gpu.clone(),
             arena,
             weights,
             inputs,
-            scratch: gpu.empty(scratch),
+            scratch: gpu.empty("attention", scratch)?,
             recording: Recording::default(),
             output: Vec::new(),
             plan,
@@ -148,7 +148,6 @@ impl IgpuExecutable {
         let cache = IgpuCache::of(&self.gpu, call.cache)?;
         let (start, count) = (cache.positions.len(), call.tokens.len());
         cache.positions.begin(count);
-        self.output.clear();
         self.inputs.write(&self.gpu, &self.plan, call.tokens, start);
         let run = Run {
             plan: &self.plan,
@@ -165,16 +164,13 @@ impl IgpuExecutable {
             None if count == 1 => self.recording.run(&run, &call.deadline)?,
             None => run.launch(&call.deadline)?,
         }
-        let output = if let Some(id) = self.plan.output() {
-            self.gpu.read(&run.region(id), &call.deadline)?
-        } else {
-            self.gpu.sync(&call.deadline)?;
-            Vec::new()
-        };
+        match self.plan.output() {
+            Some(id) => self.gpu.read(&run.region(id), &mut self.output, &call.deadline)?,
+            None => self.gpu.sync(&call.deadline)?,
+        }
         if count == 1 {
             self.recording.record(&run);
         }
-        self.output = bytemuck::cast_vec(output);
         cache.positions.commit(count);
         Ok(())
     }
@@ -236,6 +232,7 @@ impl Executable for IgpuExecutable {
         let done = self.run_alone(call);
         if done.is_err() {
             self.recording.abandon(&gpu);
+            self.output.clear();
         }
         done
     }
@@ -285,12 +282,13 @@ impl Run<'_> {
             // What a step launched counts as its own time.
             self.gpu.sync(deadline)?;
             let failed = std::cell::RefCell::new(None);
-            probe.after(index, step, &|id| match self.gpu.read(&self.region(id), deadline) {
-                Ok(words) => bytemuck::cast_vec(words),
-                Err(error) => {
+            probe.after(index, step, &|id| {
+                let (region, mut values) = (self.region(id), Vec::new());
+                if let Err(error) = self.gpu.read(&region, &mut values, deadline) {
                     *failed.borrow_mut() = Some(error);
-                    vec![f32::NAN; self.region(id).len()]
+                    values.resize(region.len(), f32::NAN);
                 }
+                values
             });
             failed.into_inner().map_or(Ok(()), Err)?;
         }
