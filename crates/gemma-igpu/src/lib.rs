@@ -1,4 +1,24 @@
 //! The GPU backend of the Gemma 3n engine: kernels written with CubeCL, run through Vulkan.
+//!
+//! [`adapters`] lists what a machine has; an [`IgpuDevice`] is a [`gemma_hal::Device`] like every other and runs the
+//! same plans, over every weight type, in f32. Vulkan's loader is looked for at run time. An adapter needs subgroups of 8
+//! units or more, workgroups of 256, integers and floats of 16 bits, and buffer device addresses.
+//!
+//! ```no_run
+//! use gemma_hal::Device;
+//! use gemma_igpu::{IgpuDevice, IgpuOptions, adapters};
+//!
+//! # fn main() -> Result<(), gemma_hal::DeviceError> {
+//! for adapter in adapters() {
+//!     let device = IgpuDevice::new(&adapter, IgpuOptions { memory: 8 << 30 })?;
+//!     println!("{}: {:?}", device.info().name, device.memory());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One process has one queue an adapter, whatever number of devices it opens on it: runs take turns. A run of one token is
+//! recorded the second time and replayed from then on, see docs/architecture.md.
 
 mod adapter;
 mod cache;
