@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use bytemuck::{AnyBitPattern, NoUninit};
 use cubecl::bytes::Bytes;
 use cubecl::client::Client;
+use cubecl::ir::features::MmaConfig;
+use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 use cubecl::server::{Handle, ServerError};
 use cubecl::wgpu::{RuntimeOptions, Vulkan, WgpuDevice, WgpuSetup, try_init_setup, wgpu};
 use cubecl_environment::stream::StreamId;
 use gemma_hal::{Deadline, DeviceError};
 
-use crate::kernels::ROW_UNITS;
+use crate::kernels::{ROW_UNITS, matrix_units};
 
 /// Launches that are handed to the driver at once: few enough that the GPU begins while the host goes on and a desktop
 /// stays fluent, many enough that submitting costs little. See docs/performance.md.
@@ -58,6 +60,8 @@ pub(crate) struct Gpu {
     pub(crate) largest_part: u64,
     /// Units of a cube that works on one row of activations.
     pub(crate) row_units: u32,
+    /// Units of the subgroups that matrix units serve; none where there are no such units, or they are not wanted.
+    pub(crate) matrix_plane: Option<u32>,
     device: wgpu::Device,
     turn: Arc<Mutex<()>>,
 }
@@ -106,12 +110,14 @@ impl Gpu {
                 client.name()
             )));
         }
+        let matrix_plane = matrix_plane(&client);
         Ok(Self {
             id: id.into(),
             largest_plane,
             largest_binding,
             largest_part: largest_binding,
             row_units,
+            matrix_plane,
             device,
             turn,
             client,
@@ -250,6 +256,25 @@ impl Gpu {
     }
 }
 
+/// Units of the subgroups that multiply 16 × 16 matrices of f16 into f32. None where the adapter does not, or has subgroups of
+/// several sizes: kernels have to know how many a cube has.
+fn matrix_plane(client: &Client) -> Option<u32> {
+    let properties = client.properties();
+    let hardware = &properties.hardware;
+    let side = matrix_units::SIDE as u32;
+    let config = MmaConfig {
+        a_type: ElemType::Float(FloatKind::F16),
+        b_type: ElemType::Float(FloatKind::F16),
+        cd_type: ElemType::Float(FloatKind::F32),
+        m: side,
+        n: side,
+        k: side,
+    };
+    let (least, most) = (hardware.plane_size_min, hardware.plane_size_max);
+    let there = properties.features.matmul.cmma.contains(&config);
+    (there && least == most && most * matrix_units::PLANES <= hardware.max_units_per_cube).then_some(most)
+}
+
 /// Wakes the thread that waits.
 struct Unpark(Thread);
 
@@ -283,10 +308,21 @@ impl Region {
         Self { handle, words }
     }
 
+    /// As an argument of a kernel, an array of four words each. A rest of less than four is not part of it.
+    pub(crate) fn quads(&self) -> BufferArg {
+        self.fours()
+    }
+
     /// As an argument of a kernel, an array of fours of values. A rest of less than four is not part of it.
     pub(crate) fn fours(&self) -> BufferArg {
         // SAFETY: as in `arg`; a four takes as much as four words.
         unsafe { BufferArg::from_raw_parts(self.handle.clone(), (self.words / 4).max(1)) }
+    }
+
+    /// As an argument of a kernel, an array of fours of f16. A rest of less than four is not part of it.
+    pub(crate) fn halves(&self) -> BufferArg {
+        // SAFETY: as in `arg`; a four takes as much as two words.
+        unsafe { BufferArg::from_raw_parts(self.handle.clone(), (self.words / 2).max(1)) }
     }
 
     /// As an argument of a kernel, an array of values of four bytes.

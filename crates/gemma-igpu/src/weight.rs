@@ -8,8 +8,8 @@
 //! | F16, BF16 | 1 for two values; an odd row is filled up | – |
 //! | Q8_0 | 8 of quants | f16 a block |
 //! | Q4_0 | 4 of nibbles | f16 a block |
-//! | Q4_1 | 1 of scale and minimum, 4 of nibbles | – |
-//! | Q5_0 | 1 of fifth bits, 4 of nibbles | f16 a block |
+//! | Q4_1 | 4 of nibbles | f16 a block, and its minimum |
+//! | Q5_0 | 4 of nibbles | a word of fifth bits a block; behind them all, f16 a block |
 //! | Q4_K, Q5_K | the block as it is: 36 and 44 | – |
 //! | Q6_K | 52: the block without its last two bytes | f16 a block |
 //!
@@ -119,7 +119,7 @@ impl Matrices {
 fn upload(gpu: &Gpu, budget: &Budget, name: &str, weight: &Weight) -> Result<Matrix, DeviceError> {
     let format = format(weight.dtype());
     let row = Row::of(weight);
-    let (words, scales) = (weight.rows() * row.words, (weight.rows() * row.scales).div_ceil(2));
+    let (words, scales) = (weight.rows() * row.words, (weight.rows() * row.scale_bytes()).div_ceil(WORD));
     let reservation = budget.reserve(name, ((words + scales) * WORD) as u64)?;
     let most = (gpu.largest_part as usize / WORD / row.words.max(1)).max(1);
     let mut parts = Vec::new();
@@ -134,8 +134,9 @@ fn upload(gpu: &Gpu, budget: &Budget, name: &str, weight: &Weight) -> Result<Mat
 /// What a row takes.
 #[derive(Clone, Copy)]
 struct Row {
+    blocks: usize,
     words: usize,
-    scales: usize,
+    format: Format,
 }
 
 impl Row {
@@ -146,7 +147,11 @@ impl Row {
             _ => weight.dtype().block_len(),
         };
         let blocks = weight.columns().div_ceil(values_a_block);
-        Self { words: blocks * format.block_words(), scales: if format.has_scales() { blocks } else { 0 } }
+        Self { blocks, words: blocks * format.block_words(), format }
+    }
+
+    fn scale_bytes(self) -> usize {
+        self.blocks * self.format.scale_bytes()
     }
 }
 
@@ -154,40 +159,54 @@ impl Row {
 fn pack(weight: &Weight, rows: Range<usize>, row: Row) -> (Vec<u32>, Vec<u32>) {
     let count = rows.len();
     let mut words = vec![0_u32; count * row.words];
-    let mut pairs = vec![0_u32; (count * row.scales).div_ceil(2)];
-    let scales: &mut [u16] = bytemuck::cast_slice_mut(&mut pairs);
+    let mut pairs = vec![0_u32; (count * row.scale_bytes()).div_ceil(WORD)];
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
     let row_bytes = row.words * WORD;
+    // Fifth bits stand before all scales.
+    let more_bytes = if row.format == Format::Q5_0 { WORD } else { 0 };
+    let scale_bytes = row.format.scale_bytes() - more_bytes;
+    let (more, scales) =
+        bytemuck::cast_slice_mut::<_, u8>(&mut pairs).split_at_mut(count * row.blocks * more_bytes);
     for (index, number) in rows.enumerate() {
         let out = &mut bytes[index * row_bytes..][..row_bytes];
-        let scales = &mut scales[index * row.scales..][..row.scales];
-        pack_row(weight.dtype(), weight.row(number), out, scales);
+        let scales = &mut scales[index * row.blocks * scale_bytes..][..row.blocks * scale_bytes];
+        let more = &mut more[index * row.blocks * more_bytes..][..row.blocks * more_bytes];
+        pack_row(weight.dtype(), weight.row(number), out, scales, more);
     }
     (words, pairs)
 }
 
-fn pack_row(dtype: DType, stored: &[u8], out: &mut [u8], scales: &mut [u16]) {
+/// Takes a row's blocks apart: words to `out`, the two bytes of each scale to `scales`, fifth bits to `more`.
+fn pack_row(dtype: DType, stored: &[u8], out: &mut [u8], scales: &mut [u8], more: &mut [u8]) {
     let block = dtype.block_bytes();
-    let half = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+    let blocks = stored.chunks_exact(block);
     match dtype {
         DType::Q8_0 | DType::Q4_0 => {
-            let blocks = stored.chunks_exact(block).zip(out.chunks_exact_mut(block - 2));
-            for ((stored, out), scale) in blocks.zip(scales) {
-                *scale = half(stored);
+            let places = out.chunks_exact_mut(block - 2).zip(scales.chunks_exact_mut(2));
+            for (stored, (out, scale)) in blocks.zip(places) {
+                scale.copy_from_slice(&stored[..2]);
                 out.copy_from_slice(&stored[2..]);
+            }
+        }
+        DType::Q4_1 => {
+            let places = out.chunks_exact_mut(block - 4).zip(scales.chunks_exact_mut(4));
+            for (stored, (out, scale)) in blocks.zip(places) {
+                scale.copy_from_slice(&stored[..4]);
+                out.copy_from_slice(&stored[4..]);
             }
         }
         DType::Q5_0 => {
-            let blocks = stored.chunks_exact(block).zip(out.chunks_exact_mut(20));
-            for ((stored, out), scale) in blocks.zip(scales) {
-                *scale = half(stored);
-                out.copy_from_slice(&stored[2..]);
+            let apart = scales.chunks_exact_mut(2).zip(more.chunks_exact_mut(4));
+            for (stored, (out, (scale, more))) in blocks.zip(out.chunks_exact_mut(block - 6).zip(apart)) {
+                scale.copy_from_slice(&stored[..2]);
+                more.copy_from_slice(&stored[2..6]);
+                out.copy_from_slice(&stored[6..]);
             }
         }
         DType::Q6K => {
-            let blocks = stored.chunks_exact(block).zip(out.chunks_exact_mut(block - 2));
-            for ((stored, out), scale) in blocks.zip(scales) {
-                *scale = half(&stored[block - 2..]);
+            let places = out.chunks_exact_mut(block - 2).zip(scales.chunks_exact_mut(2));
+            for (stored, (out, scale)) in blocks.zip(places) {
+                scale.copy_from_slice(&stored[block - 2..]);
                 out.copy_from_slice(&stored[..block - 2]);
             }
         }

@@ -5,6 +5,7 @@ use gemma_hal::{BufferId, Op, WeightId};
 
 use super::Run;
 use super::launch::{self, FEW, Rows};
+use crate::kernels::linear::Reading;
 use crate::kernels::{feed_forward as kernels, linear};
 use crate::weight::Part;
 
@@ -18,14 +19,15 @@ impl Run<'_> {
         if rows <= FEW && (2..=TOGETHER).contains(&parts.len()) && self.products(*input, parts, rows) {
             return;
         }
-        for part in parts {
-            self.whole_product(part.weight, *input, part.output, rows);
-        }
+        let products: Vec<_> = parts.iter().map(|part| (part.weight, part.output)).collect();
+        self.whole_products(*input, &products, rows);
     }
 
     /// The products of one input in one launch. False, and nothing is done, where the matrices do not allow it.
     fn products(&self, input: BufferId, parts: &[LinearPart], count: usize) -> bool {
-        let format = self.matrix(parts[0].weight).format;
+        let first = self.matrix(parts[0].weight);
+        let format = first.format;
+        let reading = Reading { outputs: 1, ..self.reading(first, 0) };
         let stored: Option<Vec<&Part>> = parts
             .iter()
             .map(|part| self.matrix(part.weight))
@@ -37,7 +39,7 @@ impl Run<'_> {
             let here = if index < parts.len() { index } else { 0 };
             let rows = if index < parts.len() { stored[here].rows.len() } else { 0 };
             let output = self.region(parts[here].output);
-            (stored[here].words.arg(), stored[here].scales.arg(), output.arg(), rows)
+            (stored[here].words.quads(), stored[here].scales.arg(), output.arg(), rows)
         };
         let [first, second, third, fourth] = [part(0), part(1), part(2), part(3)];
         let (cubes, units) = self.planes(first.3 + second.3 + third.3 + fourth.3, count);
@@ -65,7 +67,7 @@ impl Run<'_> {
                 fourth.2,
                 fourth.3,
                 self.width(input) / 4,
-                format,
+                reading,
             );
         }
         true
@@ -76,8 +78,7 @@ impl Run<'_> {
         let rows = self.rows(op);
         let done = rows <= FEW && self.gate_and_up(op, rows);
         if !done {
-            self.whole_product(*gate, *input, *gated, rows);
-            self.whole_product(*up, *input, *hidden, rows);
+            self.whole_products(*input, &[(*gate, *gated), (*up, *hidden)], rows);
         }
         let (g, h) = (self.region(*gated), self.region(*hidden));
         if let Some(cutoff) = cutoff {
@@ -101,7 +102,7 @@ impl Run<'_> {
                 kernels::gate::launch_unchecked(&self.gpu.client, cubes, units, g.arg(), h.arg(), g.len());
             }
         }
-        self.whole_product(*down, *gated, *output, rows);
+        self.whole_products(*gated, &[(*down, *output)], rows);
     }
 
     /// Gate and up in one launch, multiplied where no cutoff stands between them. False, and nothing is done, where
@@ -111,8 +112,8 @@ impl Run<'_> {
         let (gate, up) = (self.matrix(*gate), self.matrix(*up));
         let (Some(gates), Some(ups)) = (gate.whole(), up.whole()) else { return false };
         let rows = gates.rows.len();
-        let outputs = launch::outputs_a_plane(rows);
-        let (cubes, units) = self.planes(rows.div_ceil(outputs), count);
+        let reading = self.reading(gate, rows);
+        let (cubes, units) = self.planes(rows.div_ceil(reading.outputs), count);
         // SAFETY: the plan's check has compared the shapes of weights, input and outputs.
         unsafe {
             linear::gated::launch_unchecked(
@@ -120,32 +121,36 @@ impl Run<'_> {
                 cubes,
                 units,
                 self.region(*input).fours(),
-                gates.words.arg(),
+                gates.words.quads(),
                 gates.scales.arg(),
-                ups.words.arg(),
+                ups.words.quads(),
                 ups.scales.arg(),
                 self.region(*gated).arg(),
                 self.region(*hidden).arg(),
                 rows,
                 gate.columns / 4,
                 cutoff.is_some(),
-                outputs,
-                gate.format,
-                up.format,
+                reading,
+                self.reading(up, rows),
             );
         }
         true
     }
 
-    /// All rows of a weight with all of a buffer.
-    fn whole_product(&self, weight: WeightId, input: BufferId, output: BufferId, rows: usize) {
-        let (x, out) = (self.region(input), self.region(output));
-        self.product(
-            self.matrix(weight),
-            0..self.width(output),
-            &Rows { region: &x, stride: self.width(input) },
-            &Rows { region: &out, stride: self.width(output) },
-            rows,
-        );
+    /// All rows of each weight with all of a buffer.
+    fn whole_products(&self, input: BufferId, products: &[(WeightId, BufferId)], rows: usize) {
+        let x = self.region(input);
+        let x = Rows { region: &x, stride: self.width(input) };
+        let mut halved = false;
+        for (weight, output) in products {
+            let (matrix, out) = (self.matrix(*weight), self.region(*output));
+            let halves = self.halves_for(matrix, rows);
+            if let Some(halves) = halves.filter(|_| !halved) {
+                self.halve(&x, matrix.columns, halves, rows);
+                halved = true;
+            }
+            let out = Rows { region: &out, stride: self.width(*output) };
+            self.product_of(matrix, 0..self.width(*output), &x, halves, &out, rows);
+        }
     }
 }

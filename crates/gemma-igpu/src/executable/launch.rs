@@ -4,9 +4,13 @@ use std::ops::Range;
 
 use cubecl::prelude::*;
 
+use gemma_hal::{DeviceError, Plan};
+
 use super::Run;
-use crate::gpu::Region;
-use crate::kernels::{linear, tile};
+use crate::gpu::{Gpu, Region};
+use crate::kernels::format::Format;
+use crate::kernels::linear::Reading;
+use crate::kernels::{linear, matrix_units, tile};
 use crate::weight::{Matrix, Part};
 
 /// Units of a cube whose units work on a value each.
@@ -24,6 +28,40 @@ pub(super) fn values(count: usize) -> (CubeCount, CubeDim) {
 
 /// Rows of activations up to which each meets the weights by itself.
 pub(super) const FEW: usize = 4;
+
+/// Rows of a matrix from which on tiles are wide: narrower ones would not give all of a GPU work.
+const WIDE_ROWS: usize = 4096;
+
+/// Room for activations on their way to matrix units.
+pub(super) struct Halves {
+    /// Two values a word.
+    values: Region,
+    /// The largest magnitude of each row.
+    magnitudes: Region,
+    /// Units of a subgroup.
+    plane: u32,
+}
+
+/// Words of [`Halves`] for the widest product of `plan`: values, and rows.
+pub(super) fn halves_words(gpu: &Gpu, plan: &Plan, widest: usize) -> (usize, usize) {
+    let rows = plan.max_tokens();
+    if gpu.matrix_plane.is_none() || rows <= FEW { (0, 0) } else { (rows * widest.div_ceil(2), rows) }
+}
+
+impl Halves {
+    /// Room as [`halves_words`] says; none where nothing needs it.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`].
+    pub(super) fn new(gpu: &Gpu, (values, rows): (usize, usize)) -> Result<Option<Self>, DeviceError> {
+        let Some(plane) = gpu.matrix_plane.filter(|_| values > 0) else { return Ok(None) };
+        let (values, magnitudes) = (gpu.empty("activations in f16", values)?, gpu.empty("magnitudes", rows)?);
+        Ok(Some(Self { values, magnitudes, plane }))
+    }
+}
+
+/// Packets that a unit asks for at a time: enough to wait once for memory, few enough to have registers for.
+const MOST_AHEAD: usize = 4;
 
 /// Outputs that a subgroup computes at a time: several share their activations, but all of a GPU wants to work.
 pub(super) fn outputs_a_plane(rows: usize) -> usize {
@@ -55,6 +93,21 @@ impl Run<'_> {
         output: &Rows<'_>,
         count: usize,
     ) {
+        let halves =
+            self.halves_for(matrix, count).inspect(|halves| self.halve(input, matrix.columns, halves, count));
+        self.product_of(matrix, wanted, input, halves, output, count);
+    }
+
+    /// [`Run::product`] of activations that have been halved already, where `halves` says so.
+    pub(super) fn product_of(
+        &self,
+        matrix: &Matrix,
+        wanted: Range<usize>,
+        input: &Rows<'_>,
+        halves: Option<&Halves>,
+        output: &Rows<'_>,
+        count: usize,
+    ) {
         for part in &matrix.parts {
             let (first, end) = (wanted.start.max(part.rows.start), wanted.end.min(part.rows.end));
             if first >= end {
@@ -63,12 +116,88 @@ impl Run<'_> {
             let written = first - wanted.start;
             let out = output.region.part(written, output.region.len() - written);
             let rows = first - part.rows.start..end - part.rows.start;
-            if count > FEW {
+            if let Some(halves) = halves {
+                self.fragments(
+                    matrix,
+                    part,
+                    rows,
+                    halves,
+                    &Rows { region: &out, stride: output.stride },
+                    count,
+                );
+            } else if count > FEW {
                 self.tiles(matrix, part, rows, input, &Rows { region: &out, stride: output.stride }, count);
             } else {
                 self.lines(matrix, part, rows, input, &Rows { region: &out, stride: output.stride }, count);
             }
         }
+    }
+
+    /// Where the activations of a product with `matrix` go for matrix units; none where it is computed in f32.
+    pub(super) fn halves_for(&self, matrix: &Matrix, count: usize) -> Option<&Halves> {
+        self.halves.filter(|_| count > FEW && matrix.format != Format::F32)
+    }
+
+    /// Brings `count` rows of `columns` values to f16.
+    pub(super) fn halve(&self, input: &Rows<'_>, columns: usize, halves: &Halves, count: usize) {
+        let (cubes, units) = self.whole_rows(count);
+        // SAFETY: a cube works on one of the rows that both regions hold; `Halves` has room for the widest input.
+        unsafe {
+            matrix_units::halve::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                input.region.fours(),
+                halves.values.halves(),
+                halves.magnitudes.arg(),
+                input.stride / 4,
+                columns / 4,
+            );
+        }
+    }
+
+    /// A product of many rows of activations, halved, with `rows` of a part of a matrix.
+    fn fragments(
+        &self,
+        matrix: &Matrix,
+        part: &Part,
+        rows: Range<usize>,
+        input: &Halves,
+        output: &Rows<'_>,
+        count: usize,
+    ) {
+        let units = input.plane * matrix_units::PLANES;
+        let wide = if rows.len() >= WIDE_ROWS { 128 } else { 64 };
+        let cubes = (rows.len().div_ceil(wide) as u32, count.div_ceil(matrix_units::TOKENS) as u32);
+        // SAFETY: as in `lines`; a tile reads and writes no row that is not there, and subgroups have the size that the
+        // number of units is taken from.
+        unsafe {
+            matrix_units::product::launch_unchecked(
+                &self.gpu.client,
+                CubeCount::new_2d(cubes.0, cubes.1),
+                CubeDim::new_1d(units),
+                part.words.arg(),
+                part.scales.arg(),
+                input.values.halves(),
+                input.magnitudes.arg(),
+                output.region.arg(),
+                rows.start,
+                rows.len(),
+                matrix.columns / 4,
+                output.stride,
+                count,
+                wide,
+                units as usize,
+                matrix.format,
+            );
+        }
+    }
+
+    /// How `rows` rows of a matrix are read.
+    pub(super) fn reading(&self, matrix: &Matrix, rows: usize) -> Reading {
+        let packets = matrix.columns / matrix.format.packet_values();
+        let each = packets / self.gpu.largest_plane as usize;
+        Reading { format: matrix.format, outputs: outputs_a_plane(rows), ahead: each.clamp(1, MOST_AHEAD) }
     }
 
     /// A product of few rows of activations with `rows` of a part of a matrix.
@@ -81,8 +210,8 @@ impl Run<'_> {
         output: &Rows<'_>,
         count: usize,
     ) {
-        let outputs = outputs_a_plane(rows.len());
-        let (cubes, units) = self.planes(rows.len().div_ceil(outputs), count);
+        let reading = self.reading(matrix, rows.len());
+        let (cubes, units) = self.planes(rows.len().div_ceil(reading.outputs), count);
         // SAFETY: the plan's check has compared the shapes of weight, input and output, and `part` has as many
         // words and scales as its rows take in this format.
         unsafe {
@@ -90,7 +219,7 @@ impl Run<'_> {
                 &self.gpu.client,
                 cubes,
                 units,
-                part.words.arg(),
+                part.words.quads(),
                 part.scales.arg(),
                 input.region.fours(),
                 output.region.arg(),
@@ -99,8 +228,7 @@ impl Run<'_> {
                 matrix.columns / 4,
                 input.stride / 4,
                 output.stride,
-                outputs,
-                matrix.format,
+                reading,
             );
         }
     }

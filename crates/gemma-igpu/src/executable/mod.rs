@@ -25,6 +25,7 @@ use crate::kernels::rotary::LARGEST_HEAD;
 use crate::kernels::streams::MOST_STREAMS;
 use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
+use launch::Halves;
 use recording::Recording;
 
 /// The most query heads that share a key: each has eight units of a cube when scores become weights.
@@ -40,9 +41,9 @@ pub(crate) fn supports(device: &str, plan: &Plan) -> Result<(), DeviceError> {
         .weights()
         .iter()
         .zip(&uses)
-        .find(|(named, used)| **used == Use::Matrix && !named.weight.columns().is_multiple_of(4));
+        .find(|(named, used)| **used == Use::Matrix && !named.weight.columns().is_multiple_of(8));
     if let Some((named, _)) = odd {
-        let what = format!("{} columns of {} (a multiple of 4)", named.weight.columns(), named.name);
+        let what = format!("{} columns of {} (a multiple of 8)", named.weight.columns(), named.name);
         return Err(DeviceError::Unsupported { device: device.to_owned(), what });
     }
     for step in plan.steps() {
@@ -84,6 +85,8 @@ pub(crate) struct IgpuExecutable {
     inputs: Inputs,
     /// For what lies between two kernels of one step.
     scratch: Region,
+    /// For activations on their way to matrix units.
+    halves: Option<Halves>,
     recording: Recording,
     output: Vec<f32>,
     _reservation: Reservation,
@@ -97,6 +100,7 @@ struct Run<'a> {
     weights: &'a [Stored],
     inputs: &'a Inputs,
     scratch: &'a Region,
+    halves: Option<&'a Halves>,
     cache: &'a IgpuCache,
     tokens: usize,
 }
@@ -117,7 +121,11 @@ impl IgpuExecutable {
         let vectors = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Vector);
         let vectors: u64 = vectors.map(|(named, _)| named.weight.values() * 4).sum();
         let scratch = plan.steps().iter().map(|step| heads::scratch_values(&step.op)).max().unwrap_or(0);
-        let bytes = plan.arena().bytes() + vectors + ((inputs::words(&plan) + scratch) * WORD) as u64;
+        let matrices_used = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Matrix);
+        let widest = matrices_used.map(|(named, _)| named.weight.columns()).max().unwrap_or(0);
+        let halves = launch::halves_words(gpu, &plan, widest);
+        let words = inputs::words(&plan) + scratch + halves.0 + halves.1;
+        let bytes = plan.arena().bytes() + vectors + (words * WORD) as u64;
         let reservation = budget.reserve("activations", bytes)?;
         let mut weights = Vec::with_capacity(uses.len());
         for (named, used) in plan.weights().iter().zip(&uses) {
@@ -135,6 +143,7 @@ impl IgpuExecutable {
             weights,
             inputs,
             scratch: gpu.empty("attention", scratch)?,
+            halves: Halves::new(gpu, halves)?,
             recording: Recording::default(),
             output: Vec::new(),
             plan,
@@ -156,6 +165,7 @@ impl IgpuExecutable {
             weights: &self.weights,
             inputs: &self.inputs,
             scratch: &self.scratch,
+            halves: self.halves.as_ref(),
             cache,
             tokens: count,
         };

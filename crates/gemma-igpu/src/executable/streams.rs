@@ -212,7 +212,7 @@ impl Run<'_> {
                 &self.gpu.client,
                 cubes,
                 units,
-                part.words.arg(),
+                part.words.quads(),
                 part.scales.arg(),
                 self.region(*streams).fours(),
                 self.vector(scale.unwrap_or(*norm)).fours(),
@@ -225,7 +225,7 @@ impl Run<'_> {
                 self.width(*per_layer),
                 block * narrow,
                 scale.is_some(),
-                matrix.format,
+                self.reading(matrix, narrow),
             );
         }
         true

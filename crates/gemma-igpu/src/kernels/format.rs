@@ -32,32 +32,19 @@ impl Format {
             Self::Q8_0 => 8,
             Self::Q6K => 52,
             Self::Q5K => 44,
-            Self::Q5_0 | Self::Q4_1 => 5,
             Self::Q4K => 36,
-            Self::Q4_0 => 4,
+            Self::Q5_0 | Self::Q4_1 | Self::Q4_0 => 4,
         }
     }
 
-    /// Fours in a packet: the values that share a word.
-    pub(crate) const fn packet_fours(self) -> usize {
+    /// Bytes of a block that lie apart: its f16 scale, and what else would break the alignment of words.
+    pub(crate) const fn scale_bytes(self) -> usize {
         match self {
-            Self::F32 | Self::F16 | Self::BF16 | Self::Q8_0 => 1,
-            _ => 2,
+            Self::Q8_0 | Self::Q6K | Self::Q4_0 => 2,
+            Self::Q4_1 => 4,
+            Self::Q5_0 => 6,
+            _ => 0,
         }
-    }
-
-    /// Fours from the first one of a packet, in low nibbles, to the second one, in high nibbles.
-    pub(crate) const fn packet_distance(self) -> usize {
-        match self {
-            Self::Q6K => 16,
-            Self::Q5K | Self::Q4K => 8,
-            _ => 4,
-        }
-    }
-
-    /// Whether the scales of blocks lie apart, as f16.
-    pub(crate) const fn has_scales(self) -> bool {
-        matches!(self, Self::Q8_0 | Self::Q6K | Self::Q5_0 | Self::Q4_0)
     }
 }
 
@@ -86,17 +73,17 @@ pub(crate) fn four_at(words: &[u32], scales: &[u32], index: usize, #[comptime] f
             of_bytes(nibbles(words[group * 4 + e % 4], e as u32 / 4 * 4), by, by * 8.0f32)
         }
         Format::Q4_1 => {
-            let base = group * 5;
-            let packed = nibbles(words[base + 1 + e % 4], e as u32 / 4 * 4);
-            of_bytes(packed, half_bits(words[base] & 0xffff), -half_bits(words[base] >> 16))
+            let packed = nibbles(words[group * 4 + e % 4], e as u32 / 4 * 4);
+            let both = scales[group];
+            of_bytes(packed, half_bits(both & 0xffff), -half_bits(both >> 16))
         }
         Format::Q5_0 => {
-            let base = group * 5;
-            let by = half_at(scales, group);
-            // Bit i of the first word belongs to value i: spread four of them over the bytes.
-            let bits = (words[base] >> (e as u32 * 4)) & 15;
+            // Behind the words of fifth bits, one a block, stand the scales.
+            let by = half_at(scales, words.len() / 2 + group);
+            // Bit i of the word belongs to value i: spread four of them over the bytes.
+            let bits = (scales[group] >> (e as u32 * 4)) & 15;
             let high = ((bits * 0x0020_4081) & 0x0101_0101) << 4;
-            of_bytes(nibbles(words[base + 1 + e % 4], e as u32 / 4 * 4) | high, by, by * 16.0f32)
+            of_bytes(nibbles(words[group * 4 + e % 4], e as u32 / 4 * 4) | high, by, by * 16.0f32)
         }
         Format::Q4K => {
             let (base, part) = (group / 8 * 36, group % 8);

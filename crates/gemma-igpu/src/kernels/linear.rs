@@ -1,24 +1,35 @@
 //! Products of a matrix with few rows of activations: every weight is read once and met where it lies.
 //!
-//! A row is read in packets of one word of quants (four plain values), packet `p` by unit `p` of a subgroup, so that
-//! neighbours read neighbouring words and the activations that belong to them. A subgroup computes several outputs at a
-//! time: their packets meet the same activations.
+//! A row is read in packets of 16 bytes, packet `p` by unit `p` of a subgroup, so that neighbours read neighbouring memory.
+//! A subgroup computes several outputs at a time, whose packets meet the same activations, and asks for several packets
+//! before it waits for the first.
 
 use cubecl::prelude::*;
 
-use super::format::{Format, Four, dot, four_at};
+use super::format::{Format, Four};
 use super::math::gelu;
+use super::packet::{self, Words4};
 
 /// Units of a cube.
 pub(crate) const UNITS: u32 = 128;
 
+/// How a matrix is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Reading {
+    pub(crate) format: Format,
+    /// Outputs of a subgroup.
+    pub(crate) outputs: usize,
+    /// Packets of each row that a unit asks for at a time.
+    pub(crate) ahead: usize,
+}
+
 /// `output[t][r] = Σ_c weight[r][c] · input[t][c]` with activations in f32, for row `t = CUBE_POS_Y`.
 ///
-/// Outputs are `rows` rows of the matrix from row `first` on, `outputs` of them a subgroup. `columns` and
-/// `input_stride` are in fours, `output_stride` in values.
+/// Outputs are `rows` rows of the matrix from row `first` on, as many of them a subgroup as the reading says.
+/// `columns` and `input_stride` are in fours, `output_stride` in values.
 #[cube(launch_unchecked)]
 pub(crate) fn product(
-    words: &[u32],
+    words: &[Words4],
     scales: &[u32],
     input: &[Four],
     output: &mut [f32],
@@ -27,14 +38,13 @@ pub(crate) fn product(
     columns: usize,
     input_stride: usize,
     output_stride: usize,
-    #[comptime] outputs: usize,
-    #[comptime] format: Format,
+    #[comptime] reading: Reading,
 ) {
-    let row = plane() * outputs;
+    let row = plane() * comptime!(reading.outputs);
     if row < rows {
         let x = CUBE_POS_Y as usize * input_stride;
-        let sums = sums(words, scales, input, x, first, row, rows, columns, outputs, format);
-        write(sums, output, CUBE_POS_Y as usize * output_stride, row, rows, outputs);
+        let sums = sums(words, scales, input, x, first, row, rows, columns, reading);
+        write(sums, output, CUBE_POS_Y as usize * output_stride, row, rows, comptime!(reading.outputs));
     }
 }
 
@@ -43,24 +53,24 @@ pub(crate) fn product(
 #[cube(launch_unchecked)]
 pub(crate) fn products(
     input: &[Four],
-    words_0: &[u32],
+    words_0: &[Words4],
     scales_0: &[u32],
     output_0: &mut [f32],
     rows_0: usize,
-    words_1: &[u32],
+    words_1: &[Words4],
     scales_1: &[u32],
     output_1: &mut [f32],
     rows_1: usize,
-    words_2: &[u32],
+    words_2: &[Words4],
     scales_2: &[u32],
     output_2: &mut [f32],
     rows_2: usize,
-    words_3: &[u32],
+    words_3: &[Words4],
     scales_3: &[u32],
     output_3: &mut [f32],
     rows_3: usize,
     columns: usize,
-    #[comptime] format: Format,
+    #[comptime] reading: Reading,
 ) {
     let row = plane();
     let t = CUBE_POS_Y as usize;
@@ -68,20 +78,20 @@ pub(crate) fn products(
     let (end_0, end_1) = (rows_0, rows_0 + rows_1);
     let (end_2, end_3) = (end_1 + rows_2, end_1 + rows_2 + rows_3);
     if row < end_0 {
-        one(words_0, scales_0, input, x, output_0, t, row, rows_0, columns, format);
+        one(words_0, scales_0, input, x, output_0, t, row, rows_0, columns, reading);
     } else if row < end_1 {
-        one(words_1, scales_1, input, x, output_1, t, row - end_0, rows_1, columns, format);
+        one(words_1, scales_1, input, x, output_1, t, row - end_0, rows_1, columns, reading);
     } else if row < end_2 {
-        one(words_2, scales_2, input, x, output_2, t, row - end_1, rows_2, columns, format);
+        one(words_2, scales_2, input, x, output_2, t, row - end_1, rows_2, columns, reading);
     } else if row < end_3 {
-        one(words_3, scales_3, input, x, output_3, t, row - end_2, rows_3, columns, format);
+        one(words_3, scales_3, input, x, output_3, t, row - end_2, rows_3, columns, reading);
     }
 }
 
 /// One output of one part.
 #[cube]
 fn one(
-    words: &[u32],
+    words: &[Words4],
     scales: &[u32],
     input: &[Four],
     x: usize,
@@ -90,9 +100,9 @@ fn one(
     row: usize,
     rows: usize,
     columns: usize,
-    #[comptime] format: Format,
+    #[comptime] reading: Reading,
 ) {
-    let sums = sums(words, scales, input, x, 0usize.runtime(), row, rows, columns, 1usize, format);
+    let sums = sums(words, scales, input, x, 0usize.runtime(), row, rows, columns, reading);
     write(sums, output, t * rows, row, rows, 1usize);
 }
 
@@ -100,26 +110,26 @@ fn one(
 #[cube(launch_unchecked)]
 pub(crate) fn gated(
     input: &[Four],
-    gate_words: &[u32],
+    gate_words: &[Words4],
     gate_scales: &[u32],
-    up_words: &[u32],
+    up_words: &[Words4],
     up_scales: &[u32],
     gated: &mut [f32],
     hidden: &mut [f32],
     rows: usize,
     columns: usize,
     #[comptime] sparse: bool,
-    #[comptime] outputs: usize,
-    #[comptime] gate_format: Format,
-    #[comptime] up_format: Format,
+    #[comptime] gate: Reading,
+    #[comptime] up: Reading,
 ) {
+    let outputs = comptime!(gate.outputs);
     let row = plane() * outputs;
     if row < rows {
         let t = CUBE_POS_Y as usize;
         let start = 0usize.runtime();
         let x = t * columns;
-        let gates = sums(gate_words, gate_scales, input, x, start, row, rows, columns, outputs, gate_format);
-        let ups = sums(up_words, up_scales, input, x, start, row, rows, columns, outputs, up_format);
+        let gates = sums(gate_words, gate_scales, input, x, start, row, rows, columns, gate);
+        let ups = sums(up_words, up_scales, input, x, start, row, rows, columns, up);
         if comptime!(sparse) {
             write(gates, gated, t * rows, row, rows, outputs);
             write(ups, hidden, t * rows, row, rows, outputs);
@@ -140,7 +150,7 @@ pub(crate) fn gated(
 /// from value `block` on. `by` is not read where `scaled` is false.
 #[cube(launch_unchecked)]
 pub(crate) fn per_layer_gate(
-    words: &[u32],
+    words: &[Words4],
     scales: &[u32],
     streams: &[Four],
     by: &[Four],
@@ -153,19 +163,28 @@ pub(crate) fn per_layer_gate(
     all: usize,
     block: usize,
     #[comptime] scaled: bool,
-    #[comptime] format: Format,
+    #[comptime] reading: Reading,
 ) {
     let row = plane();
     if row < rows {
         let t = CUBE_POS_Y as usize;
         let x = t * stride + start;
+        let format = comptime!(reading.format);
         let mut sum = 0.0f32;
-        for four in range_stepped(UNIT_POS_PLANE as usize, columns, PLANE_DIM as usize) {
-            let mut value = streams[x + four];
+        let packets = columns / comptime!(format.packet_values() / 4);
+        for at in range_stepped(UNIT_POS_PLANE as usize, packets, PLANE_DIM as usize) {
+            let number = row * packets + at;
+            let stored = words[packet::place(number, format)];
+            let mut near = packet::activations(streams, x, at, format);
             if comptime!(scaled) {
-                value *= by[four];
+                let by = packet::activations(by, 0usize.runtime(), at, format);
+                #[unroll]
+                for i in 0..comptime!(format.packet_values() / 4) {
+                    near[i] *= by[i];
+                }
             }
-            sum += dot(four_at(words, scales, row * columns + four, format), value);
+            let totals = packet::totals(&near, format);
+            sum += packet::product(stored, words, scales, number, &near, totals, format);
         }
         let total = plane_sum(sum);
         if UNIT_POS_PLANE == 0 {
@@ -182,10 +201,10 @@ fn plane() -> usize {
     cube * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize
 }
 
-/// The products of `outputs` rows from `row` on, counted from `first`, known to every unit of the subgroup.
+/// The products of rows from `row` on, counted from `first`, known to every unit of the subgroup.
 #[cube]
 fn sums(
-    words: &[u32],
+    words: &[Words4],
     scales: &[u32],
     input: &[Four],
     x: usize,
@@ -193,25 +212,40 @@ fn sums(
     row: usize,
     rows: usize,
     columns: usize,
-    #[comptime] outputs: usize,
-    #[comptime] format: Format,
+    #[comptime] reading: Reading,
 ) -> Array<f32> {
+    let (format, outputs, ahead) = comptime!((reading.format, reading.outputs, reading.ahead));
     let mut sums = Array::<f32>::new(outputs);
     #[unroll]
     for index in 0..outputs {
         sums[index] = 0.0f32;
     }
-    let packets = columns / comptime!(format.packet_fours());
-    for packet in range_stepped(UNIT_POS_PLANE as usize, packets, PLANE_DIM as usize) {
-        let near = near_four(packet, format);
+    let packets = columns / comptime!(format.packet_values() / 4);
+    let plane = PLANE_DIM as usize;
+    for begin in range_stepped(UNIT_POS_PLANE as usize, packets, plane * ahead) {
+        let mut stored = Array::<Words4>::new(comptime!(outputs * ahead));
         #[unroll]
-        for index in 0..outputs {
-            // Past the last row the last is read again.
-            let stored = (first + min(row + index, rows - 1)) * columns + near;
-            sums[index] += dot(four_at(words, scales, stored, format), input[x + near]);
-            if comptime!(format.packet_fours() == 2) {
-                let far = comptime!(format.packet_distance());
-                sums[index] += dot(four_at(words, scales, stored + far, format), input[x + near + far]);
+        for step in 0..ahead {
+            let at = min(begin + step * plane, packets - 1);
+            #[unroll]
+            for index in 0..outputs {
+                // Past the last row the last is read again.
+                let number = (first + min(row + index, rows - 1)) * packets + at;
+                stored[comptime!(step * outputs + index)] = words[packet::place(number, format)];
+            }
+        }
+        #[unroll]
+        for step in 0..ahead {
+            let at = begin + step * plane;
+            if at < packets {
+                let near = packet::activations(input, x, at, format);
+                let totals = packet::totals(&near, format);
+                #[unroll]
+                for index in 0..outputs {
+                    let number = (first + min(row + index, rows - 1)) * packets + at;
+                    let packet = stored[comptime!(step * outputs + index)];
+                    sums[index] += packet::product(packet, words, scales, number, &near, totals, format);
+                }
             }
         }
     }
@@ -237,16 +271,5 @@ fn write(
         if UNIT_POS_PLANE == 0 && row + index < rows {
             output[start + row + index] = sums[index];
         }
-    }
-}
-
-/// The first four of a row's packet.
-#[cube]
-fn near_four(packet: usize, #[comptime] format: Format) -> usize {
-    if comptime!(format.packet_fours() == 1) {
-        packet
-    } else {
-        let far = comptime!(format.packet_distance());
-        packet / far * comptime!(2 * far) + packet % far
     }
 }

@@ -26,6 +26,24 @@ pub(crate) fn cube_sum(value: f32) -> f32 {
     total
 }
 
+/// The largest `value` of all units of the cube, known to each of them; [`cube_sum`] says how.
+#[cube]
+pub(crate) fn cube_max(value: f32) -> f32 {
+    let mut partial = Shared::new_slice(MOST_PLANES);
+    let of_plane = plane_max(value);
+    if UNIT_POS_PLANE == 0 {
+        partial[PLANE_POS as usize] = of_plane;
+    }
+    sync_cube();
+    let mut largest = of_plane;
+    for plane in range_stepped(UNIT_POS_PLANE, CUBE_DIM / PLANE_DIM, PLANE_DIM) {
+        largest = max(largest, partial[plane as usize]);
+    }
+    let all = plane_max(largest);
+    sync_cube();
+    all
+}
+
 /// [`cube_sum`] of four values at once.
 #[cube]
 pub(crate) fn cube_sums(values: Four) -> Four {

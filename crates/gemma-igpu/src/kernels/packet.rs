@@ -1,0 +1,294 @@
+//! Packets: what a unit reads of a row at a time, 16 bytes, and the product with the activations that belong to it.
+//!
+//! In the types with nibbles a packet is 16 values in low nibbles and 16 others in high ones; each sixteen has one scale
+//! and one minimum.
+
+use cubecl::prelude::*;
+
+use super::format::{Format, Four, half_at, half_bits};
+
+/// Four words.
+pub(crate) type Words4 = Vector<u32, Const<4>>;
+
+impl Format {
+    /// Values of a packet.
+    pub(crate) const fn packet_values(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 8,
+            Self::Q8_0 => 16,
+            _ => 32,
+        }
+    }
+
+    /// Fours of a packet that lie together; the others lie [`Format::distance`] further.
+    const fn near_fours(self) -> usize {
+        let fours = self.packet_values() / 4;
+        if fours < 4 { fours } else { 4 }
+    }
+
+    /// Fours from the first in low nibbles to the first in high nibbles.
+    const fn distance(self) -> usize {
+        match self {
+            Self::Q6K => 16,
+            Self::Q5K | Self::Q4K => 8,
+            _ => 4,
+        }
+    }
+
+    /// Whether values have a minimum besides a scale.
+    const fn has_minimum(self) -> bool {
+        !matches!(self, Self::F32 | Self::F16 | Self::BF16 | Self::Q8_0)
+    }
+}
+
+/// Where packet `packet` of all packets of a matrix lies.
+#[cube]
+pub(crate) fn place(packet: usize, #[comptime] format: Format) -> usize {
+    match format {
+        Format::Q4K => packet / 8 * 9 + 1 + packet % 8,
+        Format::Q5K => packet / 8 * 11 + 3 + packet % 8,
+        Format::Q6K => packet / 8 * 13 + packet % 8,
+        _ => packet,
+    }
+}
+
+/// The activations of packet `packet` of a row, in fours from `x` on.
+#[cube]
+pub(crate) fn activations(
+    input: &[Four],
+    x: usize,
+    packet: usize,
+    #[comptime] format: Format,
+) -> Array<Four> {
+    let near = x + near_four(packet, format);
+    let mut fours = Array::<Four>::new(comptime!(format.packet_values() / 4));
+    #[unroll]
+    for i in 0..comptime!(format.near_fours()) {
+        fours[i] = input[near + i];
+    }
+    if comptime!(format.packet_values() == 32) {
+        #[unroll]
+        for i in 0..4usize {
+            fours[comptime!(4 + i)] = input[near + comptime!(format.distance() + i)];
+        }
+    }
+    fours
+}
+
+/// The sums of the activations of a packet's two sixteens; nothing where no minimum asks for them.
+#[cube]
+pub(crate) fn totals(x: &Array<Four>, #[comptime] format: Format) -> (f32, f32) {
+    if comptime!(format.has_minimum()) {
+        (total(x[0] + x[1] + x[2] + x[3]), total(x[4] + x[5] + x[6] + x[7]))
+    } else {
+        (0.0f32.runtime(), 0.0f32.runtime())
+    }
+}
+
+/// The product of a packet, `stored` as it was read, number `packet` of the matrix, with its activations.
+#[cube]
+pub(crate) fn product(
+    stored: Words4,
+    words: &[Words4],
+    scales: &[u32],
+    packet: usize,
+    x: &Array<Four>,
+    totals: (f32, f32),
+    #[comptime] format: Format,
+) -> f32 {
+    match format {
+        Format::F32 => {
+            let mut sum = 0.0f32;
+            #[unroll]
+            for i in 0..4usize {
+                sum += f32::reinterpret(stored.extract(i)) * x[0].extract(i);
+            }
+            sum
+        }
+        Format::F16 | Format::BF16 => halves(stored, x, format),
+        Format::Q8_0 => {
+            let mut sum = 0.0f32;
+            #[unroll]
+            for i in 0..4usize {
+                sum += signed(stored.extract(i), x[i]);
+            }
+            sum * half_at(scales, packet / 2)
+        }
+        Format::Q4_0 => {
+            let q = nibbles(stored, x, 0u32, 0usize) + nibbles(stored, x, 4u32, 4usize);
+            (q - 8.0f32 * (totals.0 + totals.1)) * half_at(scales, packet)
+        }
+        Format::Q4_1 => {
+            let q = nibbles(stored, x, 0u32, 0usize) + nibbles(stored, x, 4u32, 4usize);
+            let both = scales[packet];
+            q * half_bits(both & 0xffff) + (totals.0 + totals.1) * half_bits(both >> 16)
+        }
+        Format::Q5_0 => {
+            let bits = scales[packet];
+            let low = fifths(stored, x, bits, 0u32, 0usize);
+            let high = fifths(stored, x, bits >> 16, 4u32, 4usize);
+            let by = half_at(scales, 2 * words.len() + packet);
+            (low + high - 16.0f32 * (totals.0 + totals.1)) * by
+        }
+        Format::Q4K => {
+            let header = words[packet / 8 * 9];
+            let q = (nibbles(stored, x, 0u32, 0usize), nibbles(stored, x, 4u32, 4usize));
+            k_quant(header, (packet % 8 / 2 * 2) as u32, q, totals)
+        }
+        Format::Q5K => {
+            let base = packet / 8 * 11;
+            let bits = words[base + 1 + packet % 2];
+            let shift = (packet % 8 / 2 * 2) as u32;
+            let low = high_bits(stored, bits, x, 0u32, shift, 0x0101_0101u32, 0usize);
+            let high = high_bits(stored, bits, x, 4u32, shift + 1, 0x0101_0101u32, 4usize);
+            k_quant(words[base], shift, (low, high), totals)
+        }
+        Format::Q6K => {
+            let (base, v) = (packet / 8 * 13, packet % 8);
+            let (half, k) = (v / 4, v % 4 / 2);
+            let bits = words[base + 8 + half * 2 + v % 2];
+            let shift = 2 * k as u32;
+            let low = high_bits(stored, bits, x, 0u32, shift, 0x0303_0303u32, 0usize);
+            let high = high_bits(stored, bits, x, 4u32, shift + 4, 0x0303_0303u32, 4usize);
+            // Groups of 16: eight of a half of the block, this one, and the one four further.
+            let all = words[base + 12];
+            let near = select(half == 0, all.extract(0usize), all.extract(2usize));
+            let far = select(half == 0, all.extract(1usize), all.extract(3usize));
+            let at = 24 - 8 * (v % 4) as u32;
+            let near = f32::cast_from(i32::cast_from(near << at) >> 24);
+            let far = f32::cast_from(i32::cast_from(far << at) >> 24);
+            let sums = (low - 32.0f32 * totals.0) * near + (high - 32.0f32 * totals.1) * far;
+            sums * half_at(scales, packet / 8)
+        }
+    }
+}
+
+/// The first four of a row's packet.
+#[cube]
+fn near_four(packet: usize, #[comptime] format: Format) -> usize {
+    match format {
+        Format::Q4K | Format::Q5K => packet / 2 * 16 + packet % 2 * 4,
+        Format::Q6K => packet / 4 * 32 + packet % 4 * 4,
+        _ => packet * comptime!(format.packet_values() / 4),
+    }
+}
+
+/// The two sixteens of a K-quant with 12 bytes of scales and minima, of which groups `group` and `group + 1` are meant.
+#[cube]
+fn k_quant(header: Words4, group: u32, q: (f32, f32), totals: (f32, f32)) -> f32 {
+    let (low, high) = (six_bits(header, group), six_bits(header, group + 1));
+    let first = header.extract(0usize);
+    (q.0 * low.0 + q.1 * high.0) * half_bits(first & 0xffff)
+        - (totals.0 * low.1 + totals.1 * high.1) * half_bits(first >> 16)
+}
+
+/// Scale and minimum of a group, 0 to 63.
+#[cube]
+fn six_bits(header: Words4, group: u32) -> (f32, f32) {
+    let shift = group % 4 * 8;
+    let (scale, minimum) = (header.extract(1usize) >> shift, header.extract(2usize) >> shift);
+    let rest = header.extract(3usize) >> shift;
+    let near = group < 4;
+    let scale = select(near, scale & 63, (rest & 15) | ((scale >> 2) & 48));
+    let minimum = select(near, minimum & 63, ((rest >> 4) & 15) | ((minimum >> 2) & 48));
+    (f32::cast_from(scale), f32::cast_from(minimum))
+}
+
+/// Sixteen nibbles of four words with fours from `x[first]` on.
+#[cube]
+fn nibbles(stored: Words4, x: &Array<Four>, #[comptime] shift: u32, #[comptime] first: usize) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..4usize {
+        sum += bytes((stored.extract(i) >> shift) & 0x0f0f_0f0f, x[comptime!(first + i)]);
+    }
+    sum
+}
+
+/// [`nibbles`] with the bits of `mask` of another word's bytes above them.
+#[cube]
+fn high_bits(
+    stored: Words4,
+    bits: Words4,
+    x: &Array<Four>,
+    #[comptime] nibble: u32,
+    shift: u32,
+    mask: u32,
+    #[comptime] first: usize,
+) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..4usize {
+        let high = ((bits.extract(i) >> shift) & mask) << 4;
+        sum += bytes(((stored.extract(i) >> nibble) & 0x0f0f_0f0f) | high, x[comptime!(first + i)]);
+    }
+    sum
+}
+
+/// [`nibbles`] with a fifth bit each, the lower 16 bits of `bits` in order.
+#[cube]
+fn fifths(
+    stored: Words4,
+    x: &Array<Four>,
+    bits: u32,
+    #[comptime] shift: u32,
+    #[comptime] first: usize,
+) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..4usize {
+        // Four bits, spread over the bytes.
+        let four = (bits >> comptime!(4 * i as u32)) & 15;
+        let high = ((four * 0x0020_4081) & 0x0101_0101) << 4;
+        sum += bytes(((stored.extract(i) >> shift) & 0x0f0f_0f0f) | high, x[comptime!(first + i)]);
+    }
+    sum
+}
+
+/// The bytes of a word, by a four.
+#[cube]
+fn bytes(word: u32, x: Four) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..4usize {
+        sum += f32::cast_from((word >> comptime!(8 * i as u32)) & 255) * x.extract(i);
+    }
+    sum
+}
+
+/// The bytes of a word as signed whole numbers, by a four.
+#[cube]
+fn signed(word: u32, x: Four) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..4usize {
+        let byte = i32::cast_from(word << comptime!(24 - 8 * i as u32)) >> 24;
+        sum += f32::cast_from(byte) * x.extract(i);
+    }
+    sum
+}
+
+/// Eight values of 16 bits.
+#[cube]
+fn halves(stored: Words4, x: &Array<Four>, #[comptime] format: Format) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..4usize {
+        let word = stored.extract(i);
+        let four = x[comptime!(i / 2)];
+        let (a, b) = if comptime!(matches!(format, Format::BF16)) {
+            (f32::reinterpret(word << 16), f32::reinterpret(word & 0xffff_0000))
+        } else {
+            (half_bits(word & 0xffff), half_bits(word >> 16))
+        };
+        sum += a * four.extract(comptime!(i % 2 * 2)) + b * four.extract(comptime!(i % 2 * 2 + 1));
+    }
+    sum
+}
+
+/// The sum of a four.
+#[cube]
+fn total(x: Four) -> f32 {
+    x.extract(0usize) + x.extract(1usize) + x.extract(2usize) + x.extract(3usize)
+}
