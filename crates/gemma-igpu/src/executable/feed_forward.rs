@@ -73,6 +73,48 @@ impl Run<'_> {
         true
     }
 
+    /// Two products that do not wait for each other, in one launch. False, and nothing is done, where they are not that.
+    pub(super) fn pair(&self, first: &Op, second: &Op) -> bool {
+        let (Op::Linear { input: x, parts: first_parts }, Op::Linear { input: y, parts: second_parts }) =
+            (first, second)
+        else {
+            return false;
+        };
+        let ([a], [b]) = (first_parts.as_slice(), second_parts.as_slice()) else { return false };
+        let rows = self.rows(first);
+        if rows > FEW || rows != self.rows(second) || *y == a.output || b.output == *x || a.output == b.output
+        {
+            return false;
+        }
+        let (first, second) = (self.matrix(a.weight), self.matrix(b.weight));
+        let (Some(one), Some(two)) = (first.whole(), second.whole()) else { return false };
+        let reading = |matrix| Reading { outputs: 1, ..self.reading(matrix, 0) };
+        let (cubes, units) = self.planes(one.rows.len() + two.rows.len(), rows);
+        // SAFETY: the plan's check has compared the shapes of weights, inputs and outputs.
+        unsafe {
+            linear::pair::launch_unchecked(
+                &self.gpu.client,
+                cubes,
+                units,
+                self.region(*x).fours(),
+                one.words.quads(),
+                one.scales.arg(),
+                self.region(a.output).arg(),
+                one.rows.len(),
+                first.columns / 4,
+                self.region(*y).fours(),
+                two.words.quads(),
+                two.scales.arg(),
+                self.region(b.output).arg(),
+                two.rows.len(),
+                second.columns / 4,
+                reading(first),
+                reading(second),
+            );
+        }
+        true
+    }
+
     pub(super) fn feed_forward(&self, op: &Op) {
         let Op::FeedForward { input, gate, up, down, cutoff, gated, hidden, output } = op else { return };
         let rows = self.rows(op);

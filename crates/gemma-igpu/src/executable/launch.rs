@@ -10,6 +10,7 @@ use super::Run;
 use crate::gpu::{Gpu, Region};
 use crate::kernels::format::Format;
 use crate::kernels::linear::Reading;
+use crate::kernels::row::Row;
 use crate::kernels::{linear, matrix_units, tile};
 use crate::weight::{Matrix, Part};
 
@@ -82,6 +83,14 @@ impl Run<'_> {
     /// A cube a row.
     pub(super) fn whole_rows(&self, count: usize) -> (CubeCount, CubeDim) {
         (CubeCount::new_2d(1, count as u32), CubeDim::new_1d(self.gpu.row_units))
+    }
+
+    /// A cube a row of `width` values, with enough units to hold it in few registers.
+    pub(super) fn rows_in_registers(&self, count: usize, width: usize) -> (CubeCount, CubeDim, Row) {
+        let fours = width / 4;
+        let units = (fours as u32).next_multiple_of(self.gpu.largest_plane).min(self.gpu.row_units);
+        let row = Row { fours, slices: fours.div_ceil(units as usize) };
+        (CubeCount::new_2d(1, count as u32), CubeDim::new_1d(units), row)
     }
 
     /// `output[t] = matrix[rows] · input[t]` for `count` rows of activations.

@@ -253,13 +253,20 @@ impl Executable for IgpuExecutable {
 }
 
 impl Run<'_> {
+    /// Launches a step by itself.
     fn step(&self, step: &Step) {
+        self.begin(step, None);
+        self.end(step);
+    }
+
+    /// Launches a step, all but what [`Run::end`] does. `left` is the step before it, if its end has been left to this one.
+    fn begin(&self, step: &Step, left: Option<&Op>) {
         match &step.op {
             Op::Embed { .. } => self.embed(&step.op),
             Op::PerLayerEmbed { .. } => self.per_layer_embed(&step.op),
             Op::SelectOutputs { .. } => self.select_outputs(&step.op),
             Op::AltUpInit { .. } => self.altup_init(&step.op),
-            Op::AltUpPredict { .. } => self.altup_predict(&step.op),
+            Op::AltUpPredict { .. } => self.altup_predict(&step.op, left),
             Op::AltUpCorrect { .. } => self.altup_correct(&step.op),
             Op::AltUpMerge { .. } => self.altup_merge(&step.op),
             Op::RmsNorm { .. } => self.rms_norm(&step.op),
@@ -274,13 +281,40 @@ impl Run<'_> {
         }
     }
 
-    /// Launches the plan.
+    /// Launches what [`Run::begin`] has left.
+    fn end(&self, step: &Step) {
+        if matches!(step.op, Op::PerLayerInput { .. }) {
+            self.per_layer_add(&step.op);
+        }
+    }
+
+    /// Launches the plan; the end of a step goes with the beginning of the next where one kernel does both.
     fn launch(&self, deadline: &Deadline) -> Result<(), DeviceError> {
-        for step in self.plan.steps() {
+        let mut steps = self.plan.steps().iter().peekable();
+        let mut left = None;
+        while let Some(step) = steps.next() {
             deadline.check(&self.gpu.id, step.op.name())?;
-            self.step(step);
+            if steps.next_if(|next| self.pair(&step.op, &next.op)).is_some() {
+                continue;
+            }
+            self.begin(step, left.take());
+            match steps.peek() {
+                Some(next) if self.goes_with(&step.op, &next.op) => left = Some(&step.op),
+                _ => self.end(step),
+            }
         }
         Ok(())
+    }
+
+    /// Whether the end of `op` is part of the kernel that begins `next`.
+    fn goes_with(&self, op: &Op, next: &Op) -> bool {
+        match (op, next) {
+            (
+                Op::PerLayerInput { streams, active, .. },
+                Op::AltUpPredict { streams: same, active: too, .. },
+            ) => streams == same && active == too && self.rows(op) == self.rows(next),
+            _ => false,
+        }
     }
 
     /// Launches the plan, one step after the other, and shows a probe what each has left.

@@ -37,28 +37,37 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn altup_predict(&self, op: &Op) {
+    /// The prediction, and before it what the layer before adds to the other streams, if its end has been left to this.
+    pub(super) fn altup_predict(&self, op: &Op, left: Option<&Op>) {
         let Op::AltUpPredict { streams, active, router, coefficients, input_norm, normed } = op else {
             return;
         };
         let width = self.width(*normed);
-        let (cubes, units) = self.whole_rows(self.rows(op));
+        let (cubes, units, row) = self.rows_in_registers(self.rows(op), width);
+        // Without anything to add, something else stands in that is not read.
+        let (projected, projected_norm) = match left {
+            Some(Op::PerLayerInput { scaled, norm, .. }) => (*scaled, *norm),
+            _ => (*normed, *input_norm),
+        };
         // SAFETY: as in `altup_init`.
         unsafe {
             kernels::predict::launch_unchecked(
                 &self.gpu.client,
                 cubes,
                 units,
-                self.region(*streams).arg(),
-                self.vector(router.norm).arg(),
-                self.vector(router.weight).arg(),
+                self.region(*streams).fours(),
+                self.region(projected).fours(),
+                self.vector(projected_norm).fours(),
+                self.vector(router.norm).fours(),
+                self.vector(router.weight).fours(),
                 self.vector(*coefficients).arg(),
-                self.vector(*input_norm).arg(),
-                self.region(*normed).arg(),
+                self.vector(*input_norm).fours(),
+                self.region(*normed).fours(),
                 self.plan.rms_eps(),
-                width,
+                row,
                 self.width(*streams) / width,
                 *active,
+                left.is_some(),
             );
         }
     }
@@ -80,24 +89,24 @@ impl Run<'_> {
             return;
         };
         let width = self.width(*normed);
-        let (cubes, units) = self.whole_rows(self.rows(op));
+        let (cubes, units, row) = self.rows_in_registers(self.rows(op), width);
         // SAFETY: as in `altup_init`.
         unsafe {
             kernels::attention_residual::launch_unchecked(
                 &self.gpu.client,
                 cubes,
                 units,
-                self.region(*streams).arg(),
-                self.region(*normed).arg(),
-                self.region(*attended).arg(),
-                self.region(*laurel).arg(),
-                self.vector(*post_norm).arg(),
-                self.vector(*laurel_norm).arg(),
-                self.vector(*ffn_norm).arg(),
-                self.region(*residual).arg(),
-                self.region(*ffn_input).arg(),
+                self.region(*streams).fours(),
+                self.region(*normed).fours(),
+                self.region(*attended).fours(),
+                self.region(*laurel).fours(),
+                self.vector(*post_norm).fours(),
+                self.vector(*laurel_norm).fours(),
+                self.vector(*ffn_norm).fours(),
+                self.region(*residual).fours(),
+                self.region(*ffn_input).fours(),
                 self.plan.rms_eps(),
-                width,
+                row,
                 self.width(*streams) / width,
                 *active,
             );
@@ -109,41 +118,45 @@ impl Run<'_> {
             return;
         };
         let width = self.width(*residual);
-        let (cubes, units) = self.whole_rows(self.rows(op));
+        let (cubes, units, row) = self.rows_in_registers(self.rows(op), width);
         // SAFETY: as in `altup_init`.
         unsafe {
             kernels::correct::launch_unchecked(
                 &self.gpu.client,
                 cubes,
                 units,
-                self.region(*streams).arg(),
-                self.region(*residual).arg(),
-                self.region(*ffn).arg(),
-                self.vector(*post_norm).arg(),
-                self.vector(router.norm).arg(),
-                self.vector(router.weight).arg(),
+                self.region(*streams).fours(),
+                self.region(*residual).fours(),
+                self.region(*ffn).fours(),
+                self.vector(*post_norm).fours(),
+                self.vector(router.norm).fours(),
+                self.vector(router.weight).fours(),
                 self.vector(*coefficients).arg(),
                 self.plan.rms_eps(),
-                width,
+                row,
                 self.width(*streams) / width,
                 *active,
             );
         }
     }
 
+    /// All but the sum with the streams, see [`Run::per_layer_add`].
     pub(super) fn per_layer_input(&self, op: &Op) {
-        let Op::PerLayerInput { streams, active, projection, norm, scaled, gated, .. } = op else {
-            return;
-        };
+        let Op::PerLayerInput { projection, scaled, gated, .. } = op else { return };
         let (rows, width, narrow) = (self.rows(op), self.width(*scaled), self.width(*gated));
-        let all = self.width(*streams);
-        let (s, u, g) = (self.region(*streams), self.region(*scaled), self.region(*gated));
+        let (u, g) = (self.region(*scaled), self.region(*gated));
         let wide = Rows { region: &u, stride: width };
         let thin = Rows { region: &g, stride: narrow };
         if rows > FEW || !self.per_layer_gate(op, rows) {
             self.scaled_gate(op, rows);
         }
         self.product(self.matrix(*projection), 0..width, &thin, &wide, rows);
+    }
+
+    /// What [`Run::per_layer_input`] has projected, added to the streams.
+    pub(super) fn per_layer_add(&self, op: &Op) {
+        let Op::PerLayerInput { streams, active, norm, scaled, .. } = op else { return };
+        let (rows, width) = (self.rows(op), self.width(*scaled));
         let (cubes, units) = self.whole_rows(rows);
         // SAFETY: as in `altup_init`.
         unsafe {
@@ -151,12 +164,12 @@ impl Run<'_> {
                 &self.gpu.client,
                 cubes,
                 units,
-                u.arg(),
+                self.region(*scaled).arg(),
                 self.vector(*norm).arg(),
-                s.arg(),
+                self.region(*streams).arg(),
                 self.plan.rms_eps(),
                 width,
-                all / width,
+                self.width(*streams) / width,
                 *active,
             );
         }

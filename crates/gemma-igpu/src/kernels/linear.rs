@@ -88,6 +88,35 @@ pub(crate) fn products(
     }
 }
 
+/// Two [`product`]s of two inputs. A subgroup an output, those of the second after those of the first.
+#[cube(launch_unchecked)]
+pub(crate) fn pair(
+    input_0: &[Four],
+    words_0: &[Words4],
+    scales_0: &[u32],
+    output_0: &mut [f32],
+    rows_0: usize,
+    columns_0: usize,
+    input_1: &[Four],
+    words_1: &[Words4],
+    scales_1: &[u32],
+    output_1: &mut [f32],
+    rows_1: usize,
+    columns_1: usize,
+    #[comptime] reading_0: Reading,
+    #[comptime] reading_1: Reading,
+) {
+    let row = plane();
+    let t = CUBE_POS_Y as usize;
+    if row < rows_0 {
+        let x = t * columns_0;
+        one(words_0, scales_0, input_0, x, output_0, t, row, rows_0, columns_0, reading_0);
+    } else if row < rows_0 + rows_1 {
+        let x = t * columns_1;
+        one(words_1, scales_1, input_1, x, output_1, t, row - rows_0, rows_1, columns_1, reading_1);
+    }
+}
+
 /// One output of one part.
 #[cube]
 fn one(

@@ -44,22 +44,28 @@ pub(crate) fn cube_max(value: f32) -> f32 {
     all
 }
 
-/// [`cube_sum`] of four values at once.
+/// [`cube_sum`] of four values and two more at once.
 #[cube]
-pub(crate) fn cube_sums(values: Four) -> Four {
-    let mut partial = Shared::<[Four]>::new_slice(MOST_PLANES);
-    let of_plane = plane_sum(values);
+pub(crate) fn cube_sums_and(values: Four, first: f32, second: f32) -> (Four, f32, f32) {
+    let mut partial = Shared::<[Four]>::new_slice(comptime!(2 * MOST_PLANES));
+    let mut two = Four::new(0.0f32);
+    two.insert(0usize, first);
+    two.insert(1usize, second);
+    let (of_plane, two_of_plane) = (plane_sum(values), plane_sum(two));
     if UNIT_POS_PLANE == 0 {
         partial[PLANE_POS as usize] = of_plane;
+        partial[MOST_PLANES + PLANE_POS as usize] = two_of_plane;
     }
     sync_cube();
     let mut share = Four::new(0.0f32);
+    let mut two_share = Four::new(0.0f32);
     for plane in range_stepped(UNIT_POS_PLANE, CUBE_DIM / PLANE_DIM, PLANE_DIM) {
         share += partial[plane as usize];
+        two_share += partial[MOST_PLANES + plane as usize];
     }
-    let total = plane_sum(share);
+    let (total, two_total) = (plane_sum(share), plane_sum(two_share));
     sync_cube();
-    total
+    (total, two_total.extract(0usize), two_total.extract(1usize))
 }
 
 /// `tanh(x)` from the exponential, and from its series where that would cancel.

@@ -2,9 +2,9 @@
 
 use cubecl::prelude::*;
 
-use super::format::Four;
-use super::math::{cube_sum, cube_sums, tanh};
-use super::norm::row_scale;
+use super::format::{Four, dot};
+use super::math::{cube_sum, cube_sums_and, tanh};
+use super::row::{Row, at, place, read, rms_scale, size};
 
 /// The most streams: what the router says of all of them is summed at once.
 pub(crate) const MOST_STREAMS: usize = 4;
@@ -48,86 +48,172 @@ fn match_scale(values: &[f32], start: usize, size: f32, #[comptime] width: usize
 
 /// `streams[j] += Σ_i C[j, i] · streams[i]` with `C` from the router's modalities of the active stream; then
 /// `normed = rms(streams[active], input_norm)`. Row `CUBE_POS_Y`.
+///
+/// With `adds`, `streams[j] += rms(projected, norm)` for `j ≠ active` comes first: the end of a layer's
+/// [`super::per_layer::add`] in the launch that begins the next layer.
 #[cube(launch_unchecked)]
 pub(crate) fn predict(
-    streams: &mut [f32],
-    router_norm: &[f32],
-    router: &[f32],
+    streams: &mut [Four],
+    projected: &[Four],
+    projected_norm: &[Four],
+    router_norm: &[Four],
+    router: &[Four],
     coefficients: &[f32],
-    input_norm: &[f32],
-    normed: &mut [f32],
+    input_norm: &[Four],
+    normed: &mut [Four],
     eps: f32,
-    #[comptime] width: usize,
+    #[comptime] row: Row,
     #[comptime] count: usize,
     #[comptime] active: usize,
+    #[comptime] adds: bool,
 ) {
-    let start = CUBE_POS_Y as usize * comptime!(count * width);
-    let out = CUBE_POS_Y as usize * width;
-    let modalities =
-        modalities(&*streams, start + comptime!(active * width), router_norm, router, eps, width, count);
-    let mut mix = Array::<f32>::new(comptime!(count * count));
+    let start = CUBE_POS_Y as usize * comptime!(count * row.fours);
+    let out = CUBE_POS_Y as usize * row.fours;
+    let mut old = Array::<Four>::new(comptime!(count * row.slices));
     #[unroll]
-    for index in 0..comptime!(count * count) {
-        let mut sum = 0.0f32;
+    for j in 0..count {
+        let stream = read(&*streams, start + comptime!(j * row.fours), row);
         #[unroll]
-        for i in 0..count {
-            sum += coefficients[comptime!(index * count + i)] * modalities[i];
-        }
-        mix[index] = sum;
-    }
-    let mut squares = 0.0f32;
-    for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
-        let mut old = Array::<f32>::new(count);
-        #[unroll]
-        for j in 0..count {
-            old[j] = streams[start + comptime!(j * width) + i];
-        }
-        #[unroll]
-        for j in 0..count {
-            let mut sum = old[j];
-            #[unroll]
-            for k in 0..count {
-                sum += mix[comptime!(j * count + k)] * old[k];
-            }
-            streams[start + comptime!(j * width) + i] = sum;
-            if comptime!(j == active) {
-                squares += sum * sum;
-            }
+        for slice in 0..comptime!(row.slices) {
+            old[comptime!(j * row.slices + slice)] = stream[slice];
         }
     }
-    let scale = 1.0 / (cube_sum(squares) / width as f32 + eps).sqrt();
-    for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
-        normed[out + i] = streams[start + comptime!(active * width) + i] * scale * input_norm[i];
+    let mut own = Array::<Four>::new(row.slices);
+    let mut added = Array::<Four>::new(row.slices);
+    #[unroll]
+    for slice in 0..comptime!(row.slices) {
+        own[slice] = old[comptime!(active * row.slices + slice)];
+        added[slice] = Four::new(0.0f32);
+    }
+    if comptime!(adds) {
+        added = read(projected, out, row);
+    }
+    let (dots, squares) = routed(&own, router_norm, router, row, count);
+    let sums = cube_sums_and(dots, squares, size(&added, row));
+    let modalities = modalities(sums.0, sums.1, eps, row, count);
+    if comptime!(adds) {
+        add(&mut old, &added, projected_norm, sums.2, eps, row, count, active);
+    }
+    let size = mix(streams, &old, &modalities, coefficients, start, row, count, active);
+    let scale = rms_scale(cube_sum(size), eps, row);
+    #[unroll]
+    for slice in 0..comptime!(row.slices) {
+        let i = place(slice);
+        if i < row.fours {
+            // What this unit has written itself.
+            let value = streams[start + comptime!(active * row.fours) + i];
+            normed[out + i] = value * Four::new(scale) * input_norm[i];
+        }
     }
 }
 
-/// `tanh(router · (rms(x, norm) / width))` of the values from `start` on.
+/// `old[j] += rms(added, norm)` for `j ≠ active`, with the sum of squares of `added`.
 #[cube]
-fn modalities(
-    values: &[f32],
-    start: usize,
-    norm: &[f32],
-    router: &[f32],
+fn add(
+    old: &mut Array<Four>,
+    added: &Array<Four>,
+    norm: &[Four],
+    squares: f32,
     eps: f32,
-    #[comptime] width: usize,
+    #[comptime] row: Row,
     #[comptime] count: usize,
-) -> Array<f32> {
-    let scale = row_scale(values, start, eps, width) / width as f32;
-    let mut partial = Four::new(0.0f32);
-    for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
-        let value = values[start + i] * scale * norm[i];
-        let mut weights = Four::new(0.0f32);
+    #[comptime] active: usize,
+) {
+    let scale = rms_scale(squares, eps, row);
+    #[unroll]
+    for slice in 0..comptime!(row.slices) {
+        let value = added[slice] * Four::new(scale) * at(norm, slice, row);
+        #[unroll]
+        for j in 0..count {
+            if comptime!(j != active) {
+                old[comptime!(j * row.slices + slice)] += value;
+            }
+        }
+    }
+}
+
+/// Writes `streams[j] = old[j] + Σ_k C[j, k] · old[k]`; a unit's share of the squares of the active one.
+#[cube]
+fn mix(
+    streams: &mut [Four],
+    old: &Array<Four>,
+    modalities: &Array<f32>,
+    coefficients: &[f32],
+    start: usize,
+    #[comptime] row: Row,
+    #[comptime] count: usize,
+    #[comptime] active: usize,
+) -> f32 {
+    let mut squares = 0.0f32;
+    #[unroll]
+    for j in 0..count {
+        let mut weights = Array::<f32>::new(count);
         #[unroll]
         for k in 0..count {
-            weights.insert(k, router[comptime!(k * width) + i]);
+            let mut sum = 0.0f32;
+            #[unroll]
+            for i in 0..count {
+                sum += coefficients[comptime!((j * count + k) * count + i)] * modalities[i];
+            }
+            weights[k] = sum;
         }
-        partial += weights * Four::new(value);
+        #[unroll]
+        for slice in 0..comptime!(row.slices) {
+            let mut sum = old[comptime!(j * row.slices + slice)];
+            #[unroll]
+            for k in 0..count {
+                sum += Four::new(weights[k]) * old[comptime!(k * row.slices + slice)];
+            }
+            let i = place(slice);
+            if i < row.fours {
+                streams[start + comptime!(j * row.fours) + i] = sum;
+            }
+            if comptime!(j == active) {
+                squares += dot(sum, sum);
+            }
+        }
     }
-    let total = cube_sums(partial);
+    squares
+}
+
+/// A unit's share of the router's products with `x · norm`, and of the squares of `x`.
+#[cube]
+fn routed(
+    x: &Array<Four>,
+    norm: &[Four],
+    router: &[Four],
+    #[comptime] row: Row,
+    #[comptime] count: usize,
+) -> (Four, f32) {
+    let mut dots = Four::new(0.0f32);
+    #[unroll]
+    for slice in 0..comptime!(row.slices) {
+        let value = x[slice] * at(norm, slice, row);
+        let i = min(place(slice), comptime!(row.fours - 1));
+        let mut products = Four::new(0.0f32);
+        #[unroll]
+        for k in 0..count {
+            products.insert(k, dot(value, router[comptime!(k * row.fours) + i]));
+        }
+        dots += products;
+    }
+    (dots, size(x, row))
+}
+
+/// `tanh(router · (rms(x, norm) / width))` from the sums that [`routed`] gives.
+#[cube]
+fn modalities(
+    dots: Four,
+    squares: f32,
+    eps: f32,
+    #[comptime] row: Row,
+    #[comptime] count: usize,
+) -> Array<f32> {
+    let scale = rms_scale(squares, eps, row) / comptime!(row.fours * 4) as f32;
     let mut modalities = Array::<f32>::new(count);
     #[unroll]
     for k in 0..count {
-        modalities[k] = tanh(total.extract(k));
+        modalities[k] = tanh(dots.extract(k) * scale);
     }
     modalities
 }
@@ -136,45 +222,41 @@ fn modalities(
 /// ffn_input = rms(residual, ffn_norm)`. Row `CUBE_POS_Y`.
 #[cube(launch_unchecked)]
 pub(crate) fn attention_residual(
-    streams: &[f32],
-    normed: &[f32],
-    attended: &[f32],
-    laurel: &[f32],
-    post_norm: &[f32],
-    laurel_norm: &[f32],
-    ffn_norm: &[f32],
-    residual: &mut [f32],
-    ffn_input: &mut [f32],
+    streams: &[Four],
+    normed: &[Four],
+    attended: &[Four],
+    laurel: &[Four],
+    post_norm: &[Four],
+    laurel_norm: &[Four],
+    ffn_norm: &[Four],
+    residual: &mut [Four],
+    ffn_input: &mut [Four],
     eps: f32,
-    #[comptime] width: usize,
+    #[comptime] row: Row,
     #[comptime] count: usize,
     #[comptime] active: usize,
 ) {
-    let row = CUBE_POS_Y as usize * width;
-    let x = CUBE_POS_Y as usize * comptime!(count * width) + comptime!(active * width);
-    let mut both = Four::new(0.0f32);
-    for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
-        let mut values = Four::new(0.0f32);
-        values.insert(0usize, attended[row + i]);
-        values.insert(1usize, laurel[row + i]);
-        both += values * values;
+    let start = CUBE_POS_Y as usize * row.fours;
+    let active = CUBE_POS_Y as usize * comptime!(count * row.fours) + comptime!(active * row.fours);
+    let (attended, laurel) = (read(attended, start, row), read(laurel, start, row));
+    let (mut sum, normed) = (read(streams, active, row), read(normed, start, row));
+    let sums = cube_sums_and(Four::new(0.0f32), size(&attended, row), size(&laurel, row));
+    let (of_attended, of_laurel) = (rms_scale(sums.1, eps, row), rms_scale(sums.2, eps, row));
+    #[unroll]
+    for slice in 0..comptime!(row.slices) {
+        let rest = attended[slice] * Four::new(of_attended) * at(post_norm, slice, row)
+            + normed[slice]
+            + laurel[slice] * Four::new(of_laurel) * at(laurel_norm, slice, row);
+        sum[slice] = (sum[slice] + rest) * Four::new(std::f32::consts::FRAC_1_SQRT_2);
     }
-    let sizes = cube_sums(both);
-    let of_attended = 1.0 / (sizes.extract(0usize) / width as f32 + eps).sqrt();
-    let of_laurel = 1.0 / (sizes.extract(1usize) / width as f32 + eps).sqrt();
-    let mut squares = 0.0f32;
-    for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
-        let sum = streams[x + i]
-            + attended[row + i] * of_attended * post_norm[i]
-            + normed[row + i]
-            + laurel[row + i] * of_laurel * laurel_norm[i];
-        let value = sum * std::f32::consts::FRAC_1_SQRT_2;
-        residual[row + i] = value;
-        squares += value * value;
-    }
-    let scale = 1.0 / (cube_sum(squares) / width as f32 + eps).sqrt();
-    for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
-        ffn_input[row + i] = residual[row + i] * scale * ffn_norm[i];
+    let scale = rms_scale(cube_sum(size(&sum, row)), eps, row);
+    #[unroll]
+    for slice in 0..comptime!(row.slices) {
+        let i = place(slice);
+        if i < row.fours {
+            residual[start + i] = sum[slice];
+            ffn_input[start + i] = sum[slice] * Four::new(scale) * ffn_norm[i];
+        }
     }
 }
 
@@ -182,25 +264,30 @@ pub(crate) fn attention_residual(
 /// `streams[j] += c[j] · (z − streams[active])`. Row `CUBE_POS_Y`; `residual` becomes `z`.
 #[cube(launch_unchecked)]
 pub(crate) fn correct(
-    streams: &mut [f32],
-    residual: &mut [f32],
-    ffn: &[f32],
-    post_norm: &[f32],
-    router_norm: &[f32],
-    router: &[f32],
+    streams: &mut [Four],
+    residual: &mut [Four],
+    ffn: &[Four],
+    post_norm: &[Four],
+    router_norm: &[Four],
+    router: &[Four],
     coefficients: &[f32],
     eps: f32,
-    #[comptime] width: usize,
+    #[comptime] row: Row,
     #[comptime] count: usize,
     #[comptime] active: usize,
 ) {
-    let row = CUBE_POS_Y as usize * width;
-    let start = CUBE_POS_Y as usize * comptime!(count * width);
-    let scale = row_scale(ffn, row, eps, width);
-    for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
-        residual[row + i] += ffn[row + i] * scale * post_norm[i];
+    let out = CUBE_POS_Y as usize * row.fours;
+    let start = CUBE_POS_Y as usize * comptime!(count * row.fours);
+    let ffn = read(ffn, out, row);
+    let mut z = read(&*residual, out, row);
+    let scale = rms_scale(cube_sum(size(&ffn, row)), eps, row);
+    #[unroll]
+    for slice in 0..comptime!(row.slices) {
+        z[slice] += ffn[slice] * Four::new(scale) * at(post_norm, slice, row);
     }
-    let modalities = modalities(&*residual, row, router_norm, router, eps, width, count);
+    let (dots, squares) = routed(&z, router_norm, router, row, count);
+    let sums = cube_sums_and(dots, squares, 0.0f32.runtime());
+    let modalities = modalities(sums.0, sums.1, eps, row, count);
     let mut weights = Array::<f32>::new(count);
     #[unroll]
     for j in 0..count {
@@ -211,11 +298,16 @@ pub(crate) fn correct(
         }
         weights[j] = sum;
     }
-    for i in range_stepped(UNIT_POS as usize, width, CUBE_DIM as usize) {
-        let change = residual[row + i] - streams[start + comptime!(active * width) + i];
-        #[unroll]
-        for j in 0..count {
-            streams[start + comptime!(j * width) + i] += weights[j] * change;
+    #[unroll]
+    for slice in 0..comptime!(row.slices) {
+        let i = place(slice);
+        if i < row.fours {
+            residual[out + i] = z[slice];
+            let change = z[slice] - streams[start + comptime!(active * row.fours) + i];
+            #[unroll]
+            for j in 0..count {
+                streams[start + comptime!(j * row.fours) + i] += Four::new(weights[j]) * change;
+            }
         }
     }
 }
