@@ -31,7 +31,7 @@ impl Run<'_> {
         let stored: Option<Vec<&Part>> = parts
             .iter()
             .map(|part| self.matrix(part.weight))
-            .map(|matrix| matrix.whole().filter(|_| matrix.format == format))
+            .map(|matrix| matrix.whole().filter(|_| matrix.format == format && Self::is_staged_whole(matrix)))
             .collect();
         let Some(stored) = stored else { return false };
         // A part that is not there repeats the first one and has no rows.
@@ -88,6 +88,10 @@ impl Run<'_> {
         }
         let (first, second) = (self.matrix(a.weight), self.matrix(b.weight));
         let (Some(one), Some(two)) = (first.whole(), second.whole()) else { return false };
+        // Both are staged side by side.
+        if first.columns / 4 + second.columns / 4 > linear::MOST_STAGED {
+            return false;
+        }
         let reading = |matrix| Reading { outputs: 1, ..self.reading(matrix, 0) };
         let (cubes, units) = self.planes(one.rows.len() + two.rows.len(), rows);
         // SAFETY: the plan's check has compared the shapes of weights, inputs and outputs.

@@ -202,11 +202,21 @@ impl Run<'_> {
         }
     }
 
+    /// Whether the activations that a matrix meets are staged all at once.
+    pub(super) fn is_staged_whole(matrix: &Matrix) -> bool {
+        matrix.columns / 4 <= linear::MOST_STAGED
+    }
+
     /// How `rows` rows of a matrix are read.
     pub(super) fn reading(&self, matrix: &Matrix, rows: usize) -> Reading {
         let packets = matrix.columns / matrix.format.packet_values();
         let each = packets / self.gpu.largest_plane as usize;
-        Reading { format: matrix.format, outputs: outputs_a_plane(rows), ahead: each.clamp(1, MOST_AHEAD) }
+        Reading {
+            format: matrix.format,
+            outputs: outputs_a_plane(rows),
+            ahead: each.clamp(1, MOST_AHEAD),
+            segment: (matrix.columns / 4).min(linear::MOST_STAGED),
+        }
     }
 
     /// A product of few rows of activations with `rows` of a part of a matrix.

@@ -4,6 +4,7 @@ use gemma_hal::Op;
 
 use super::Run;
 use super::launch::{self, FEW, Rows};
+use crate::kernels::linear::Reading;
 use crate::kernels::{linear, per_layer, streams as kernels};
 
 impl Run<'_> {
@@ -216,8 +217,9 @@ impl Run<'_> {
             return false;
         };
         let matrix = self.matrix(*gate);
-        let Some(part) = matrix.whole() else { return false };
+        let Some(part) = matrix.whole().filter(|_| Self::is_staged_whole(matrix)) else { return false };
         let (width, narrow) = (self.width(*scaled), self.width(*gated));
+        let reading = Reading { outputs: 1, ..self.reading(matrix, narrow) };
         let (cubes, units) = self.planes(narrow, rows);
         // SAFETY: the plan's check has compared the shapes of the weight, the streams and the block.
         unsafe {
@@ -238,7 +240,7 @@ impl Run<'_> {
                 self.width(*per_layer),
                 block * narrow,
                 scale.is_some(),
-                self.reading(matrix, narrow),
+                reading,
             );
         }
         true

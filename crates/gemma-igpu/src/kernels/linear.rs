@@ -2,7 +2,7 @@
 //!
 //! A row is read in packets of 16 bytes, packet `p` by unit `p` of a subgroup, so that neighbours read neighbouring memory.
 //! A subgroup computes several outputs at a time, whose packets meet the same activations, and asks for several packets
-//! before it waits for the first.
+//! before it waits for the first. Activations are staged in shared memory, where each unit finds those of its packet.
 
 use cubecl::prelude::*;
 
@@ -11,7 +11,10 @@ use super::math::gelu;
 use super::packet::{self, Words4};
 
 /// Units of a cube.
-pub(crate) const UNITS: u32 = 128;
+pub(crate) const UNITS: u32 = 256;
+
+/// The most fours of a row that are staged at a time.
+pub(crate) const MOST_STAGED: usize = 1024;
 
 /// How a matrix is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +24,21 @@ pub(crate) struct Reading {
     pub(crate) outputs: usize,
     /// Packets of each row that a unit asks for at a time.
     pub(crate) ahead: usize,
+    /// Fours of a row that are staged at a time.
+    pub(crate) segment: usize,
+}
+
+/// The rows of a matrix that a subgroup works on.
+#[derive(CubeType)]
+struct Lines {
+    /// The first of all rows that outputs are made of.
+    first: usize,
+    /// The first one of the subgroup, counted from there.
+    row: usize,
+    /// All rows.
+    rows: usize,
+    /// Packets of a row.
+    packets: usize,
 }
 
 /// `output[t][r] = Σ_c weight[r][c] · input[t][c]` with activations in f32, for row `t = CUBE_POS_Y`.
@@ -40,16 +58,23 @@ pub(crate) fn product(
     output_stride: usize,
     #[comptime] reading: Reading,
 ) {
-    let row = plane() * comptime!(reading.outputs);
-    if row < rows {
-        let x = CUBE_POS_Y as usize * input_stride;
-        let sums = sums(words, scales, input, x, first, row, rows, columns, reading);
-        write(sums, output, CUBE_POS_Y as usize * output_stride, row, rows, comptime!(reading.outputs));
+    let mut staged = Shared::<[Four]>::new_slice(comptime!(packet::staged(reading.segment)));
+    let x = CUBE_POS_Y as usize * input_stride;
+    let lines = lines(first, rows, columns, reading);
+    let mut sums = zeros(reading);
+    for from in range_stepped(0usize, columns, reading.segment) {
+        let count = min(reading.segment.runtime(), columns - from);
+        let mut stored = fetch(words, &lines, from, count, reading);
+        stage(input, x + from, count, &mut staged);
+        sync_cube();
+        add(&mut sums, &mut stored, words, scales, &staged, &lines, from, count, reading);
+        sync_cube();
     }
+    write(sums, output, CUBE_POS_Y as usize * output_stride, &lines, reading);
 }
 
 /// Up to four [`product`]s of the same input by matrices of the same format. A subgroup an output,
-/// part after part; a part that is not there has no rows.
+/// part after part; a part that is not there has no rows. The input is staged whole.
 #[cube(launch_unchecked)]
 pub(crate) fn products(
     input: &[Four],
@@ -72,23 +97,25 @@ pub(crate) fn products(
     columns: usize,
     #[comptime] reading: Reading,
 ) {
+    let mut staged = Shared::<[Four]>::new_slice(comptime!(packet::staged(reading.segment)));
+    stage(input, CUBE_POS_Y as usize * columns, columns, &mut staged);
+    sync_cube();
     let row = plane();
-    let t = CUBE_POS_Y as usize;
-    let x = t * columns;
     let (end_0, end_1) = (rows_0, rows_0 + rows_1);
     let (end_2, end_3) = (end_1 + rows_2, end_1 + rows_2 + rows_3);
     if row < end_0 {
-        one(words_0, scales_0, input, x, output_0, t, row, rows_0, columns, reading);
+        one(words_0, scales_0, &staged, output_0, row, rows_0, columns, reading);
     } else if row < end_1 {
-        one(words_1, scales_1, input, x, output_1, t, row - end_0, rows_1, columns, reading);
+        one(words_1, scales_1, &staged, output_1, row - end_0, rows_1, columns, reading);
     } else if row < end_2 {
-        one(words_2, scales_2, input, x, output_2, t, row - end_1, rows_2, columns, reading);
+        one(words_2, scales_2, &staged, output_2, row - end_1, rows_2, columns, reading);
     } else if row < end_3 {
-        one(words_3, scales_3, input, x, output_3, t, row - end_2, rows_3, columns, reading);
+        one(words_3, scales_3, &staged, output_3, row - end_2, rows_3, columns, reading);
     }
 }
 
-/// Two [`product`]s of two inputs. A subgroup an output, those of the second after those of the first.
+/// Two [`product`]s of two inputs. A subgroup an output, those of the second after those of the first. Both inputs are
+/// staged whole.
 #[cube(launch_unchecked)]
 pub(crate) fn pair(
     input_0: &[Four],
@@ -106,33 +133,37 @@ pub(crate) fn pair(
     #[comptime] reading_0: Reading,
     #[comptime] reading_1: Reading,
 ) {
+    let mut staged_0 = Shared::<[Four]>::new_slice(comptime!(packet::staged(reading_0.segment)));
+    let mut staged_1 = Shared::<[Four]>::new_slice(comptime!(packet::staged(reading_1.segment)));
+    stage(input_0, CUBE_POS_Y as usize * columns_0, columns_0, &mut staged_0);
+    stage(input_1, CUBE_POS_Y as usize * columns_1, columns_1, &mut staged_1);
+    sync_cube();
     let row = plane();
-    let t = CUBE_POS_Y as usize;
     if row < rows_0 {
-        let x = t * columns_0;
-        one(words_0, scales_0, input_0, x, output_0, t, row, rows_0, columns_0, reading_0);
+        one(words_0, scales_0, &staged_0, output_0, row, rows_0, columns_0, reading_0);
     } else if row < rows_0 + rows_1 {
-        let x = t * columns_1;
-        one(words_1, scales_1, input_1, x, output_1, t, row - rows_0, rows_1, columns_1, reading_1);
+        one(words_1, scales_1, &staged_1, output_1, row - rows_0, rows_1, columns_1, reading_1);
     }
 }
 
-/// One output of one part.
+/// One output of one part, of row `CUBE_POS_Y`.
 #[cube]
 fn one(
     words: &[Words4],
     scales: &[u32],
-    input: &[Four],
-    x: usize,
+    staged: &[Four],
     output: &mut [f32],
-    t: usize,
     row: usize,
     rows: usize,
     columns: usize,
     #[comptime] reading: Reading,
 ) {
-    let sums = sums(words, scales, input, x, 0usize.runtime(), row, rows, columns, reading);
-    write(sums, output, t * rows, row, rows, 1usize);
+    let packets = columns / comptime!(reading.format.packet_values() / 4);
+    let lines = Lines { first: 0usize.runtime(), row, rows, packets };
+    let mut sums = zeros(reading);
+    let mut stored = fetch(words, &lines, 0usize.runtime(), columns, reading);
+    add(&mut sums, &mut stored, words, scales, staged, &lines, 0usize.runtime(), columns, reading);
+    write(sums, output, CUBE_POS_Y as usize * rows, &lines, reading);
 }
 
 /// `gated = gelu(gate · x) · (up · x)`; with `sparse`, `gated = gate · x` and `hidden = up · x`.
@@ -151,24 +182,32 @@ pub(crate) fn gated(
     #[comptime] gate: Reading,
     #[comptime] up: Reading,
 ) {
-    let outputs = comptime!(gate.outputs);
-    let row = plane() * outputs;
-    if row < rows {
-        let t = CUBE_POS_Y as usize;
-        let start = 0usize.runtime();
-        let x = t * columns;
-        let gates = sums(gate_words, gate_scales, input, x, start, row, rows, columns, gate);
-        let ups = sums(up_words, up_scales, input, x, start, row, rows, columns, up);
-        if comptime!(sparse) {
-            write(gates, gated, t * rows, row, rows, outputs);
-            write(ups, hidden, t * rows, row, rows, outputs);
-        } else {
-            let mut products = Array::<f32>::new(outputs);
-            #[unroll]
-            for index in 0..outputs {
-                products[index] = gelu(gates[index]) * ups[index];
+    let mut staged = Shared::<[Four]>::new_slice(comptime!(packet::staged(gate.segment)));
+    let t = CUBE_POS_Y as usize;
+    let start = 0usize.runtime();
+    let (gate_lines, up_lines) = (lines(start, rows, columns, gate), lines(start, rows, columns, up));
+    let (mut gates, mut ups) = (zeros(gate), zeros(up));
+    for from in range_stepped(0usize, columns, gate.segment) {
+        let count = min(gate.segment.runtime(), columns - from);
+        let mut stored = fetch(gate_words, &gate_lines, from, count, gate);
+        let mut others = fetch(up_words, &up_lines, from, count, up);
+        stage(input, t * columns + from, count, &mut staged);
+        sync_cube();
+        add(&mut gates, &mut stored, gate_words, gate_scales, &staged, &gate_lines, from, count, gate);
+        add(&mut ups, &mut others, up_words, up_scales, &staged, &up_lines, from, count, up);
+        sync_cube();
+    }
+    if comptime!(sparse) {
+        write(gates, gated, t * rows, &gate_lines, gate);
+        write(ups, hidden, t * rows, &up_lines, up);
+    } else {
+        let (gates, ups) = (totals(gates, gate), totals(ups, up));
+        #[unroll]
+        for index in 0..comptime!(gate.outputs) {
+            let row = gate_lines.row + index;
+            if UNIT_POS_PLANE == 0 && row < rows {
+                gated[t * rows + row] = gelu(gates[index]) * ups[index];
             }
-            write(products, gated, t * rows, row, rows, outputs);
         }
     }
 }
@@ -176,7 +215,7 @@ pub(crate) fn gated(
 /// A layer's gate on its per-layer embedding: `gated = gelu(weight · (x · by)) · per_layer`, with `x` the active stream.
 ///
 /// `x` has `stride` fours a row and begins at four `start` of it; `per_layer` has `all` values a row, those of the layer
-/// from value `block` on. `by` is not read where `scaled` is false.
+/// from value `block` on. `by` is not read where `scaled` is false. The input is staged whole.
 #[cube(launch_unchecked)]
 pub(crate) fn per_layer_gate(
     words: &[Words4],
@@ -194,30 +233,26 @@ pub(crate) fn per_layer_gate(
     #[comptime] scaled: bool,
     #[comptime] reading: Reading,
 ) {
-    let row = plane();
-    if row < rows {
-        let t = CUBE_POS_Y as usize;
-        let x = t * stride + start;
-        let format = comptime!(reading.format);
-        let mut sum = 0.0f32;
-        let packets = columns / comptime!(format.packet_values() / 4);
-        for at in range_stepped(UNIT_POS_PLANE as usize, packets, PLANE_DIM as usize) {
-            let number = row * packets + at;
-            let stored = words[packet::place(number, format)];
-            let mut near = packet::activations(streams, x, at, format);
-            if comptime!(scaled) {
-                let by = packet::activations(by, 0usize.runtime(), at, format);
-                #[unroll]
-                for i in 0..comptime!(format.packet_values() / 4) {
-                    near[i] *= by[i];
-                }
-            }
-            let totals = packet::totals(&near, format);
-            sum += packet::product(stored, words, scales, number, &near, totals, format);
+    let mut staged = Shared::<[Four]>::new_slice(comptime!(packet::staged(reading.segment)));
+    let t = CUBE_POS_Y as usize;
+    let lines = lines(0usize.runtime(), rows, columns, reading);
+    let mut stored = fetch(words, &lines, 0usize.runtime(), columns, reading);
+    for i in range_stepped(UNIT_POS as usize, columns, UNITS as usize) {
+        let mut value = streams[t * stride + start + i];
+        if comptime!(scaled) {
+            value *= by[i];
         }
-        let total = plane_sum(sum);
-        if UNIT_POS_PLANE == 0 {
-            gated[t * rows + row] = gelu(total) * per_layer[t * all + block + row];
+        staged[packet::stage(i)] = value;
+    }
+    sync_cube();
+    let mut sums = zeros(reading);
+    add(&mut sums, &mut stored, words, scales, &staged, &lines, 0usize.runtime(), columns, reading);
+    let totals = totals(sums, reading);
+    #[unroll]
+    for index in 0..comptime!(reading.outputs) {
+        let row = lines.row + index;
+        if UNIT_POS_PLANE == 0 && row < rows {
+            gated[t * rows + row] = gelu(totals[index]) * per_layer[t * all + block + row];
         }
     }
 }
@@ -230,75 +265,138 @@ fn plane() -> usize {
     cube * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize
 }
 
-/// The products of rows from `row` on, counted from `first`, known to every unit of the subgroup.
+/// The rows that this subgroup works on where all have the same matrix.
 #[cube]
-fn sums(
-    words: &[Words4],
-    scales: &[u32],
-    input: &[Four],
-    x: usize,
-    first: usize,
-    row: usize,
-    rows: usize,
-    columns: usize,
-    #[comptime] reading: Reading,
-) -> Array<f32> {
-    let (format, outputs, ahead) = comptime!((reading.format, reading.outputs, reading.ahead));
-    let mut sums = Array::<f32>::new(outputs);
+fn lines(first: usize, rows: usize, columns: usize, #[comptime] reading: Reading) -> Lines {
+    let packets = columns / comptime!(reading.format.packet_values() / 4);
+    Lines { first, row: plane() * reading.outputs, rows, packets }
+}
+
+/// Sums of nothing.
+#[cube]
+fn zeros(#[comptime] reading: Reading) -> Array<f32> {
+    let mut sums = Array::<f32>::new(reading.outputs);
     #[unroll]
-    for index in 0..outputs {
+    for index in 0..reading.outputs {
         sums[index] = 0.0f32;
-    }
-    let packets = columns / comptime!(format.packet_values() / 4);
-    let plane = PLANE_DIM as usize;
-    for begin in range_stepped(UNIT_POS_PLANE as usize, packets, plane * ahead) {
-        let mut stored = Array::<Words4>::new(comptime!(outputs * ahead));
-        #[unroll]
-        for step in 0..ahead {
-            let at = min(begin + step * plane, packets - 1);
-            #[unroll]
-            for index in 0..outputs {
-                // Past the last row the last is read again.
-                let number = (first + min(row + index, rows - 1)) * packets + at;
-                stored[comptime!(step * outputs + index)] = words[packet::place(number, format)];
-            }
-        }
-        #[unroll]
-        for step in 0..ahead {
-            let at = begin + step * plane;
-            if at < packets {
-                let near = packet::activations(input, x, at, format);
-                let totals = packet::totals(&near, format);
-                #[unroll]
-                for index in 0..outputs {
-                    let number = (first + min(row + index, rows - 1)) * packets + at;
-                    let packet = stored[comptime!(step * outputs + index)];
-                    sums[index] += packet::product(packet, words, scales, number, &near, totals, format);
-                }
-            }
-        }
-    }
-    #[unroll]
-    for index in 0..outputs {
-        sums[index] = plane_sum(sums[index]);
     }
     sums
 }
 
+/// Stages `count` fours from `x` on.
+#[cube]
+fn stage(input: &[Four], x: usize, count: usize, staged: &mut [Four]) {
+    for i in range_stepped(UNIT_POS as usize, count, UNITS as usize) {
+        staged[packet::stage(i)] = input[x + i];
+    }
+}
+
+/// The number of packet `at` of a segment, in the row of output `index`. Past the last row the last is read again.
+#[cube]
+fn number(
+    lines: &Lines,
+    from: usize,
+    at: usize,
+    #[comptime] index: usize,
+    #[comptime] reading: Reading,
+) -> usize {
+    let row = lines.first + min(lines.row + index, lines.rows - 1);
+    row * lines.packets + from / comptime!(reading.format.packet_values() / 4) + at
+}
+
+/// Asks for the first packets of the `count` fours of a row from four `from` on.
+#[cube]
+fn fetch(
+    words: &[Words4],
+    lines: &Lines,
+    from: usize,
+    count: usize,
+    #[comptime] reading: Reading,
+) -> Array<Words4> {
+    let mut stored = Array::<Words4>::new(comptime!(reading.outputs * reading.ahead));
+    fill(&mut stored, words, lines, from, count, UNIT_POS_PLANE as usize, reading);
+    stored
+}
+
+/// Asks for packet `begin` of a segment, and those a subgroup further.
+#[cube]
+fn fill(
+    stored: &mut Array<Words4>,
+    words: &[Words4],
+    lines: &Lines,
+    from: usize,
+    count: usize,
+    begin: usize,
+    #[comptime] reading: Reading,
+) {
+    let last = count / comptime!(reading.format.packet_values() / 4) - 1;
+    #[unroll]
+    for step in 0..comptime!(reading.ahead) {
+        let at = min(begin + step * PLANE_DIM as usize, last);
+        #[unroll]
+        for index in 0..comptime!(reading.outputs) {
+            let place = packet::place(number(lines, from, at, index, reading), comptime!(reading.format));
+            stored[comptime!(step * reading.outputs + index)] = words[place];
+        }
+    }
+}
+
+/// Adds the products of a unit's packets with what is staged. The first ones are `stored`.
+#[cube]
+fn add(
+    sums: &mut Array<f32>,
+    stored: &mut Array<Words4>,
+    words: &[Words4],
+    scales: &[u32],
+    staged: &[Four],
+    lines: &Lines,
+    from: usize,
+    count: usize,
+    #[comptime] reading: Reading,
+) {
+    let format = comptime!(reading.format);
+    let packets = count / comptime!(format.packet_values() / 4);
+    let round = PLANE_DIM as usize * reading.ahead;
+    for begin in range_stepped(UNIT_POS_PLANE as usize, packets, round) {
+        #[unroll]
+        for step in 0..comptime!(reading.ahead) {
+            let at = begin + step * PLANE_DIM as usize;
+            if at < packets {
+                let near = packet::activations(staged, at, format);
+                let totals = packet::totals(&near, format);
+                #[unroll]
+                for index in 0..comptime!(reading.outputs) {
+                    let number = number(lines, from, at, index, reading);
+                    let packet = stored[comptime!(step * reading.outputs + index)];
+                    sums[index] += packet::product(packet, words, scales, number, &near, totals, format);
+                }
+            }
+        }
+        if begin + round < packets {
+            fill(stored, words, lines, from, count, begin + round, reading);
+        }
+    }
+}
+
+/// The sums of a subgroup, known to each of its units.
+#[cube]
+fn totals(sums: Array<f32>, #[comptime] reading: Reading) -> Array<f32> {
+    let mut totals = Array::<f32>::new(reading.outputs);
+    #[unroll]
+    for index in 0..reading.outputs {
+        totals[index] = plane_sum(sums[index]);
+    }
+    totals
+}
+
 /// Writes a subgroup's outputs, as far as there are rows.
 #[cube]
-fn write(
-    sums: Array<f32>,
-    output: &mut [f32],
-    start: usize,
-    row: usize,
-    rows: usize,
-    #[comptime] outputs: usize,
-) {
+fn write(sums: Array<f32>, output: &mut [f32], start: usize, lines: &Lines, #[comptime] reading: Reading) {
+    let totals = totals(sums, reading);
     #[unroll]
-    for index in 0..outputs {
-        if UNIT_POS_PLANE == 0 && row + index < rows {
-            output[start + row + index] = sums[index];
+    for index in 0..reading.outputs {
+        if UNIT_POS_PLANE == 0 && lines.row + index < lines.rows {
+            output[start + lines.row + index] = totals[index];
         }
     }
 }

@@ -53,24 +53,31 @@ pub(crate) fn place(packet: usize, #[comptime] format: Format) -> usize {
     }
 }
 
-/// The activations of packet `packet` of a row, in fours from `x` on.
+/// Fours that `fours` fours take where they are staged: one in nine stays free, so that the packets of neighbours lie in
+/// different banks.
+pub(crate) const fn staged(fours: usize) -> usize {
+    fours + fours / 8
+}
+
+/// Where four number `four` is staged.
 #[cube]
-pub(crate) fn activations(
-    input: &[Four],
-    x: usize,
-    packet: usize,
-    #[comptime] format: Format,
-) -> Array<Four> {
-    let near = x + near_four(packet, format);
+pub(crate) fn stage(four: usize) -> usize {
+    four + four / 8
+}
+
+/// The activations of packet `packet`, counted from where staging has begun.
+#[cube]
+pub(crate) fn activations(staged: &[Four], packet: usize, #[comptime] format: Format) -> Array<Four> {
+    let near = stage(near_four(packet, format));
     let mut fours = Array::<Four>::new(comptime!(format.packet_values() / 4));
     #[unroll]
     for i in 0..comptime!(format.near_fours()) {
-        fours[i] = input[near + i];
+        fours[i] = staged[near + i];
     }
     if comptime!(format.packet_values() == 32) {
         #[unroll]
         for i in 0..4usize {
-            fours[comptime!(4 + i)] = input[near + comptime!(format.distance() + i)];
+            fours[comptime!(4 + i)] = staged[near + comptime!(format.distance() + format.distance() / 8 + i)];
         }
     }
     fours
