@@ -33,7 +33,9 @@ pub(crate) fn open(setup: &Setup) -> Result<Vec<Arc<dyn Device>>, Failure> {
     match setup.device.as_str() {
         // To become a choice by measurement.
         "auto" | "cpu" => Ok(vec![Arc::new(cpu()?)]),
-        name if vulkan::is_name(name) => Ok(vec![vulkan::open(name, setup.memory)?, Arc::new(cpu()?)]),
+        name if vulkan::is_name(name) => {
+            Ok(vec![vulkan::open(name, setup.memory, setup.activations)?, Arc::new(cpu()?)])
+        }
         "reference" => Ok(vec![Arc::new(ReferenceDevice::new(setup.memory))]),
         other => Err(Failure::NoDevice(anyhow!(
             "--device {other}: not in this build, which has auto, cpu, vulkan, vulkan:N and reference; `gemma doctor` shows what this machine has"

@@ -64,6 +64,7 @@ fn choose(device: &str, adapters: &[Adapter]) -> Result<usize, Failure> {
 
 #[cfg(feature = "igpu")]
 mod backend {
+    use gemma_cpu::simd::Activations;
     use gemma_igpu::{AdapterKind, IgpuDevice, IgpuOptions};
 
     use super::{Adapter, Arc, Device, Failure, anyhow, choose};
@@ -88,11 +89,19 @@ mod backend {
     ///
     /// # Errors
     /// [`Failure::NoDevice`] when there is no such adapter or its driver refuses.
-    pub(crate) fn open(device: &str, memory: u64) -> Result<Arc<dyn Device>, Failure> {
+    pub(crate) fn open(
+        device: &str,
+        memory: u64,
+        activations: Option<Activations>,
+    ) -> Result<Arc<dyn Device>, Failure> {
+        let activations = match activations {
+            Some(Activations::Float32) => gemma_igpu::Activations::Float32,
+            Some(Activations::Int8) | None => gemma_igpu::Activations::Rounded,
+        };
         let adapters = gemma_igpu::adapters();
         let described: Vec<Adapter> = adapters.iter().cloned().map(described).collect();
         let adapter = &adapters[choose(device, &described)?];
-        let opened = IgpuDevice::new(adapter, IgpuOptions { memory });
+        let opened = IgpuDevice::new(adapter, IgpuOptions { memory, activations });
         Ok(Arc::new(
             opened
                 .map_err(|error| Failure::NoDevice(anyhow!(error).context(format!("--device {device}"))))?,
@@ -102,6 +111,8 @@ mod backend {
 
 #[cfg(not(feature = "igpu"))]
 mod backend {
+    use gemma_cpu::simd::Activations;
+
     use super::{Adapter, Arc, BUILD, Device, Failure, anyhow};
 
     /// None: this build lacks the backend.
@@ -113,7 +124,11 @@ mod backend {
     ///
     /// # Errors
     /// [`Failure::NoDevice`], always.
-    pub(crate) fn open(device: &str, _memory: u64) -> Result<Arc<dyn Device>, Failure> {
+    pub(crate) fn open(
+        device: &str,
+        _memory: u64,
+        _activations: Option<Activations>,
+    ) -> Result<Arc<dyn Device>, Failure> {
         Err(Failure::NoDevice(anyhow!(
             "--device {device}: not in this build, which lacks the feature igpu; build with {BUILD}"
         )))

@@ -12,11 +12,31 @@ use crate::executable::IgpuExecutable;
 use crate::gpu::Gpu;
 use crate::weight::Matrices;
 
+/// How activations meet weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// Few rows are rounded to 8 bits in blocks of 32 values where weights are in a block format; many rows to f16 where the
+    /// adapter has matrix units.
+    #[default]
+    Rounded,
+    /// As they are, in f32.
+    Float32,
+}
+
 /// How an [`IgpuDevice`] is set up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IgpuOptions {
     /// Most bytes of weights, activations and caches on the device.
     pub memory: u64,
+    /// How activations meet weights.
+    pub activations: Activations,
+}
+
+impl IgpuOptions {
+    /// The usual ones, with `memory` bytes.
+    pub fn new(memory: u64) -> Self {
+        Self { memory, activations: Activations::default() }
+    }
 }
 
 /// A GPU, integrated or not.
@@ -33,7 +53,10 @@ impl IgpuDevice {
     /// # Errors
     /// [`DeviceError::Driver`] with the driver's reason.
     pub fn new(adapter: &Adapter, options: IgpuOptions) -> Result<Self, DeviceError> {
-        let gpu = Gpu::open(&adapter.id, &adapter.selector)?;
+        let mut gpu = Gpu::open(&adapter.id, &adapter.selector)?;
+        if options.activations == Activations::Float32 {
+            (gpu.rounds, gpu.matrix_plane) = (false, None);
+        }
         let kind = match adapter.kind {
             AdapterKind::Discrete => DeviceKind::DiscreteGpu,
             _ => DeviceKind::IntegratedGpu,
@@ -42,7 +65,7 @@ impl IgpuDevice {
             id: adapter.id.clone(),
             name: adapter.name.clone(),
             kind,
-            features: vec![format!("subgroups of {}", gpu.largest_plane)],
+            features: features(&gpu),
             units: 1,
         };
         let budget = Budget::new(&adapter.id, options.memory);
@@ -54,6 +77,14 @@ impl IgpuDevice {
     pub fn destroy(&self) {
         self.gpu.destroy();
     }
+}
+
+/// What kernels use of the adapter.
+fn features(gpu: &Gpu) -> Vec<String> {
+    let mut features = vec![format!("subgroups of {}", gpu.largest_plane)];
+    features.extend(gpu.rounds.then(|| "int8 activations".to_owned()));
+    features.extend(gpu.matrix_plane.map(|_| "f16 matrix units".to_owned()));
+    features
 }
 
 impl Device for IgpuDevice {
@@ -96,7 +127,8 @@ mod tests {
         let adapters = crate::adapters();
         let adapter =
             adapters.first().expect("a Vulkan adapter: apt-get install mesa-vulkan-drivers libvulkan1");
-        let mut device = IgpuDevice::new(adapter, IgpuOptions { memory: 1 << 30 }).unwrap();
+        let options = IgpuOptions { activations: Activations::Float32, ..IgpuOptions::new(1 << 30) };
+        let mut device = IgpuDevice::new(adapter, options).unwrap();
         // A few rows of each matrix of the suite.
         device.gpu.largest_part = 2048;
         let outcomes = conformance::operations(&device, &ReferenceDevice::new(1 << 30), Bounds::F32, 2);

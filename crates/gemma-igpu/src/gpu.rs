@@ -62,6 +62,8 @@ pub(crate) struct Gpu {
     pub(crate) row_units: u32,
     /// Units of the subgroups that matrix units serve; none where there are no such units, or they are not wanted.
     pub(crate) matrix_plane: Option<u32>,
+    /// Whether activations are rounded to 8 bits where they meet weights in block formats.
+    pub(crate) rounds: bool,
     device: wgpu::Device,
     turn: Arc<Mutex<()>>,
 }
@@ -118,6 +120,7 @@ impl Gpu {
             largest_part: largest_binding,
             row_units,
             matrix_plane,
+            rounds: true,
             device,
             turn,
             client,

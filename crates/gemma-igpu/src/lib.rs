@@ -10,7 +10,7 @@
 //!
 //! # fn main() -> Result<(), gemma_hal::DeviceError> {
 //! for adapter in adapters() {
-//!     let device = IgpuDevice::new(&adapter, IgpuOptions { memory: 8 << 30 })?;
+//!     let device = IgpuDevice::new(&adapter, IgpuOptions::new(8 << 30))?;
 //!     println!("{}: {:?}", device.info().name, device.memory());
 //! }
 //! # Ok(())
@@ -29,4 +29,4 @@ mod kernels;
 mod weight;
 
 pub use adapter::{Adapter, AdapterKind, adapters};
-pub use device::{IgpuDevice, IgpuOptions};
+pub use device::{Activations, IgpuDevice, IgpuOptions};

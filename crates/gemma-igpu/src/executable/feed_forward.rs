@@ -31,7 +31,7 @@ impl Run<'_> {
         let stored: Option<Vec<&Part>> = parts
             .iter()
             .map(|part| self.matrix(part.weight))
-            .map(|matrix| matrix.whole().filter(|_| matrix.format == format && Self::is_staged_whole(matrix)))
+            .map(|matrix| matrix.whole().filter(|_| matrix.format == format && self.is_staged_whole(matrix)))
             .collect();
         let Some(stored) = stored else { return false };
         // A part that is not there repeats the first one and has no rows.
@@ -89,7 +89,8 @@ impl Run<'_> {
         let (first, second) = (self.matrix(a.weight), self.matrix(b.weight));
         let (Some(one), Some(two)) = (first.whole(), second.whole()) else { return false };
         // Both are staged side by side.
-        if first.columns / 4 + second.columns / 4 > linear::MOST_STAGED {
+        let places = self.staging(first).places() + self.staging(second).places();
+        if !self.is_staged_whole(first) || !self.is_staged_whole(second) || places > linear::MOST_PLACES {
             return false;
         }
         let reading = |matrix| Reading { outputs: 1, ..self.reading(matrix, 0) };
@@ -157,6 +158,10 @@ impl Run<'_> {
         let Op::FeedForward { input, gate, up, cutoff, gated, hidden, .. } = op else { return false };
         let (gate, up) = (self.matrix(*gate), self.matrix(*up));
         let (Some(gates), Some(ups)) = (gate.whole(), up.whole()) else { return false };
+        // Both meet what is staged once.
+        if self.staging(gate) != self.staging(up) {
+            return false;
+        }
         let rows = gates.rows.len();
         let reading = self.reading(gate, rows);
         let (cubes, units) = self.planes(rows.div_ceil(reading.outputs), count);

@@ -11,6 +11,7 @@ use crate::gpu::{Gpu, Region};
 use crate::kernels::format::Format;
 use crate::kernels::linear::Reading;
 use crate::kernels::row::Row;
+use crate::kernels::staged::Staging;
 use crate::kernels::{linear, matrix_units, tile};
 use crate::weight::{Matrix, Part};
 
@@ -203,8 +204,20 @@ impl Run<'_> {
     }
 
     /// Whether the activations that a matrix meets are staged all at once.
-    pub(super) fn is_staged_whole(matrix: &Matrix) -> bool {
-        matrix.columns / 4 <= linear::MOST_STAGED
+    pub(super) fn is_staged_whole(&self, matrix: &Matrix) -> bool {
+        self.staging(matrix).fours == matrix.columns / 4
+    }
+
+    /// How the activations that a matrix meets are staged: as many as there is room for, in whole blocks of every type.
+    pub(super) fn staging(&self, matrix: &Matrix) -> Staging {
+        let rounded = self.gpu.rounds && !matches!(matrix.format, Format::F32 | Format::F16 | Format::BF16);
+        let all = Staging { fours: matrix.columns / 4, rounded };
+        let (places, block) = (all.places(), 64);
+        if places <= linear::MOST_PLACES {
+            return all;
+        }
+        let fit = all.fours * linear::MOST_PLACES / places / block * block;
+        Staging { fours: fit.saturating_sub(block).max(block), rounded }
     }
 
     /// How `rows` rows of a matrix are read.
@@ -215,7 +228,7 @@ impl Run<'_> {
             format: matrix.format,
             outputs: outputs_a_plane(rows),
             ahead: each.clamp(1, MOST_AHEAD),
-            segment: (matrix.columns / 4).min(linear::MOST_STAGED),
+            staging: self.staging(matrix),
         }
     }
 

@@ -217,7 +217,7 @@ impl Run<'_> {
             return false;
         };
         let matrix = self.matrix(*gate);
-        let Some(part) = matrix.whole().filter(|_| Self::is_staged_whole(matrix)) else { return false };
+        let Some(part) = matrix.whole().filter(|_| self.is_staged_whole(matrix)) else { return false };
         let (width, narrow) = (self.width(*scaled), self.width(*gated));
         let reading = Reading { outputs: 1, ..self.reading(matrix, narrow) };
         let (cubes, units) = self.planes(narrow, rows);

@@ -9,12 +9,14 @@ use cubecl::prelude::*;
 use super::format::{Format, Four};
 use super::math::gelu;
 use super::packet::{self, Words4};
+use super::rounded;
+use super::staged::{self, Staging};
 
 /// Units of a cube.
 pub(crate) const UNITS: u32 = 256;
 
-/// The most fours of a row that are staged at a time.
-pub(crate) const MOST_STAGED: usize = 1024;
+/// The most places of shared memory for activations: all that every adapter has.
+pub(crate) const MOST_PLACES: usize = 1024;
 
 /// How a matrix is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,8 +26,7 @@ pub(crate) struct Reading {
     pub(crate) outputs: usize,
     /// Packets of each row that a unit asks for at a time.
     pub(crate) ahead: usize,
-    /// Fours of a row that are staged at a time.
-    pub(crate) segment: usize,
+    pub(crate) staging: Staging,
 }
 
 /// The rows of a matrix that a subgroup works on.
@@ -58,14 +59,14 @@ pub(crate) fn product(
     output_stride: usize,
     #[comptime] reading: Reading,
 ) {
-    let mut staged = Shared::<[Four]>::new_slice(comptime!(packet::staged(reading.segment)));
+    let mut staged = Shared::<[Words4]>::new_slice(comptime!(reading.staging.places()));
     let x = CUBE_POS_Y as usize * input_stride;
     let lines = lines(first, rows, columns, reading);
     let mut sums = zeros(reading);
-    for from in range_stepped(0usize, columns, reading.segment) {
-        let count = min(reading.segment.runtime(), columns - from);
+    for from in range_stepped(0usize, columns, reading.staging.fours) {
+        let count = min(reading.staging.fours.runtime(), columns - from);
         let mut stored = fetch(words, &lines, from, count, reading);
-        stage(input, x + from, count, &mut staged);
+        staged::stage(input, input, x + from, count, &mut staged, false, comptime!(reading.staging));
         sync_cube();
         add(&mut sums, &mut stored, words, scales, &staged, &lines, from, count, reading);
         sync_cube();
@@ -97,8 +98,9 @@ pub(crate) fn products(
     columns: usize,
     #[comptime] reading: Reading,
 ) {
-    let mut staged = Shared::<[Four]>::new_slice(comptime!(packet::staged(reading.segment)));
-    stage(input, CUBE_POS_Y as usize * columns, columns, &mut staged);
+    let mut staged = Shared::<[Words4]>::new_slice(comptime!(reading.staging.places()));
+    let x = CUBE_POS_Y as usize * columns;
+    staged::stage(input, input, x, columns, &mut staged, false, comptime!(reading.staging));
     sync_cube();
     let row = plane();
     let (end_0, end_1) = (rows_0, rows_0 + rows_1);
@@ -133,10 +135,12 @@ pub(crate) fn pair(
     #[comptime] reading_0: Reading,
     #[comptime] reading_1: Reading,
 ) {
-    let mut staged_0 = Shared::<[Four]>::new_slice(comptime!(packet::staged(reading_0.segment)));
-    let mut staged_1 = Shared::<[Four]>::new_slice(comptime!(packet::staged(reading_1.segment)));
-    stage(input_0, CUBE_POS_Y as usize * columns_0, columns_0, &mut staged_0);
-    stage(input_1, CUBE_POS_Y as usize * columns_1, columns_1, &mut staged_1);
+    let mut staged_0 = Shared::<[Words4]>::new_slice(comptime!(reading_0.staging.places()));
+    let mut staged_1 = Shared::<[Words4]>::new_slice(comptime!(reading_1.staging.places()));
+    let x_0 = CUBE_POS_Y as usize * columns_0;
+    staged::stage(input_0, input_0, x_0, columns_0, &mut staged_0, false, comptime!(reading_0.staging));
+    let x_1 = CUBE_POS_Y as usize * columns_1;
+    staged::stage(input_1, input_1, x_1, columns_1, &mut staged_1, false, comptime!(reading_1.staging));
     sync_cube();
     let row = plane();
     if row < rows_0 {
@@ -151,7 +155,7 @@ pub(crate) fn pair(
 fn one(
     words: &[Words4],
     scales: &[u32],
-    staged: &[Four],
+    staged: &[Words4],
     output: &mut [f32],
     row: usize,
     rows: usize,
@@ -182,16 +186,16 @@ pub(crate) fn gated(
     #[comptime] gate: Reading,
     #[comptime] up: Reading,
 ) {
-    let mut staged = Shared::<[Four]>::new_slice(comptime!(packet::staged(gate.segment)));
+    let mut staged = Shared::<[Words4]>::new_slice(comptime!(gate.staging.places()));
     let t = CUBE_POS_Y as usize;
     let start = 0usize.runtime();
     let (gate_lines, up_lines) = (lines(start, rows, columns, gate), lines(start, rows, columns, up));
     let (mut gates, mut ups) = (zeros(gate), zeros(up));
-    for from in range_stepped(0usize, columns, gate.segment) {
-        let count = min(gate.segment.runtime(), columns - from);
+    for from in range_stepped(0usize, columns, gate.staging.fours) {
+        let count = min(gate.staging.fours.runtime(), columns - from);
         let mut stored = fetch(gate_words, &gate_lines, from, count, gate);
         let mut others = fetch(up_words, &up_lines, from, count, up);
-        stage(input, t * columns + from, count, &mut staged);
+        staged::stage(input, input, t * columns + from, count, &mut staged, false, comptime!(gate.staging));
         sync_cube();
         add(&mut gates, &mut stored, gate_words, gate_scales, &staged, &gate_lines, from, count, gate);
         add(&mut ups, &mut others, up_words, up_scales, &staged, &up_lines, from, count, up);
@@ -233,17 +237,11 @@ pub(crate) fn per_layer_gate(
     #[comptime] scaled: bool,
     #[comptime] reading: Reading,
 ) {
-    let mut staged = Shared::<[Four]>::new_slice(comptime!(packet::staged(reading.segment)));
+    let mut staged = Shared::<[Words4]>::new_slice(comptime!(reading.staging.places()));
     let t = CUBE_POS_Y as usize;
     let lines = lines(0usize.runtime(), rows, columns, reading);
     let mut stored = fetch(words, &lines, 0usize.runtime(), columns, reading);
-    for i in range_stepped(UNIT_POS as usize, columns, UNITS as usize) {
-        let mut value = streams[t * stride + start + i];
-        if comptime!(scaled) {
-            value *= by[i];
-        }
-        staged[packet::stage(i)] = value;
-    }
+    staged::stage(streams, by, t * stride + start, columns, &mut staged, scaled, comptime!(reading.staging));
     sync_cube();
     let mut sums = zeros(reading);
     add(&mut sums, &mut stored, words, scales, &staged, &lines, 0usize.runtime(), columns, reading);
@@ -281,14 +279,6 @@ fn zeros(#[comptime] reading: Reading) -> Array<f32> {
         sums[index] = 0.0f32;
     }
     sums
-}
-
-/// Stages `count` fours from `x` on.
-#[cube]
-fn stage(input: &[Four], x: usize, count: usize, staged: &mut [Four]) {
-    for i in range_stepped(UNIT_POS as usize, count, UNITS as usize) {
-        staged[packet::stage(i)] = input[x + i];
-    }
 }
 
 /// The number of packet `at` of a segment, in the row of output `index`. Past the last row the last is read again.
@@ -348,7 +338,7 @@ fn add(
     stored: &mut Array<Words4>,
     words: &[Words4],
     scales: &[u32],
-    staged: &[Four],
+    staged: &[Words4],
     lines: &Lines,
     from: usize,
     count: usize,
@@ -362,18 +352,46 @@ fn add(
         for step in 0..comptime!(reading.ahead) {
             let at = begin + step * PLANE_DIM as usize;
             if at < packets {
-                let near = packet::activations(staged, at, format);
-                let totals = packet::totals(&near, format);
-                #[unroll]
-                for index in 0..comptime!(reading.outputs) {
-                    let number = number(lines, from, at, index, reading);
-                    let packet = stored[comptime!(step * reading.outputs + index)];
-                    sums[index] += packet::product(packet, words, scales, number, &near, totals, format);
-                }
+                meet(sums, &*stored, words, scales, staged, lines, from, at, step, reading);
             }
         }
         if begin + round < packets {
             fill(stored, words, lines, from, count, begin + round, reading);
+        }
+    }
+}
+
+/// Adds the products of packet `at` of each output with what is staged.
+#[cube]
+fn meet(
+    sums: &mut Array<f32>,
+    stored: &Array<Words4>,
+    words: &[Words4],
+    scales: &[u32],
+    staged: &[Words4],
+    lines: &Lines,
+    from: usize,
+    at: usize,
+    #[comptime] step: usize,
+    #[comptime] reading: Reading,
+) {
+    let format = comptime!(reading.format);
+    if comptime!(reading.staging.rounded) {
+        let met = rounded::met(staged, at, format, comptime!(reading.staging));
+        #[unroll]
+        for index in 0..comptime!(reading.outputs) {
+            let number = number(lines, from, at, index, reading);
+            let packet = stored[comptime!(step * reading.outputs + index)];
+            sums[index] += rounded::product(packet, words, scales, number, &met, format);
+        }
+    } else {
+        let near = packet::activations(staged, at, format);
+        let totals = packet::totals(&near, format);
+        #[unroll]
+        for index in 0..comptime!(reading.outputs) {
+            let number = number(lines, from, at, index, reading);
+            let packet = stored[comptime!(step * reading.outputs + index)];
+            sums[index] += packet::product(packet, words, scales, number, &near, totals, format);
         }
     }
 }

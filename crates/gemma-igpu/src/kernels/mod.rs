@@ -12,8 +12,10 @@ pub(crate) mod norm;
 pub(crate) mod packet;
 pub(crate) mod per_layer;
 pub(crate) mod rotary;
+pub(crate) mod rounded;
 pub(crate) mod row;
 pub(crate) mod rows;
+pub(crate) mod staged;
 pub(crate) mod streams;
 pub(crate) mod tile;
 

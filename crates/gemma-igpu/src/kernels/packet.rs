@@ -6,6 +6,7 @@
 use cubecl::prelude::*;
 
 use super::format::{Format, Four, half_at, half_bits};
+use super::staged;
 
 /// Four words.
 pub(crate) type Words4 = Vector<u32, Const<4>>;
@@ -28,7 +29,7 @@ impl Format {
     }
 
     /// Fours from the first in low nibbles to the first in high nibbles.
-    const fn distance(self) -> usize {
+    pub(crate) const fn distance(self) -> usize {
         match self {
             Self::Q6K => 16,
             Self::Q5K | Self::Q4K => 8,
@@ -53,31 +54,21 @@ pub(crate) fn place(packet: usize, #[comptime] format: Format) -> usize {
     }
 }
 
-/// Fours that `fours` fours take where they are staged: one in nine stays free, so that the packets of neighbours lie in
-/// different banks.
-pub(crate) const fn staged(fours: usize) -> usize {
-    fours + fours / 8
-}
-
-/// Where four number `four` is staged.
-#[cube]
-pub(crate) fn stage(four: usize) -> usize {
-    four + four / 8
-}
-
 /// The activations of packet `packet`, counted from where staging has begun.
 #[cube]
-pub(crate) fn activations(staged: &[Four], packet: usize, #[comptime] format: Format) -> Array<Four> {
-    let near = stage(near_four(packet, format));
+pub(crate) fn activations(staged: &[Words4], packet: usize, #[comptime] format: Format) -> Array<Four> {
+    let near = staged::place(near_four(packet, format));
     let mut fours = Array::<Four>::new(comptime!(format.packet_values() / 4));
     #[unroll]
     for i in 0..comptime!(format.near_fours()) {
-        fours[i] = staged[near + i];
+        fours[i] = Four::reinterpret(staged[near + i]);
     }
     if comptime!(format.packet_values() == 32) {
+        // Sixteens do not reach over a place that stays free.
+        let far = staged::place(near_four(packet, format) + comptime!(format.distance()));
         #[unroll]
         for i in 0..4usize {
-            fours[comptime!(4 + i)] = staged[near + comptime!(format.distance() + format.distance() / 8 + i)];
+            fours[comptime!(4 + i)] = Four::reinterpret(staged[far + i]);
         }
     }
     fours
@@ -158,22 +149,38 @@ pub(crate) fn product(
             let shift = 2 * k as u32;
             let low = high_bits(stored, bits, x, 0u32, shift, 0x0303_0303u32, 0usize);
             let high = high_bits(stored, bits, x, 4u32, shift + 4, 0x0303_0303u32, 4usize);
-            // Groups of 16: eight of a half of the block, this one, and the one four further.
-            let all = words[base + 12];
-            let near = select(half == 0, all.extract(0usize), all.extract(2usize));
-            let far = select(half == 0, all.extract(1usize), all.extract(3usize));
-            let at = 24 - 8 * (v % 4) as u32;
-            let near = f32::cast_from(i32::cast_from(near << at) >> 24);
-            let far = f32::cast_from(i32::cast_from(far << at) >> 24);
-            let sums = (low - 32.0f32 * totals.0) * near + (high - 32.0f32 * totals.1) * far;
+            let steps = q6k_steps(words[base + 12], v);
+            let sums = (low - 32.0f32 * totals.0) * steps.0 + (high - 32.0f32 * totals.1) * steps.1;
             sums * half_at(scales, packet / 8)
         }
     }
 }
 
+/// The scales of the two sixteens of packet `v` of a [`Format::Q6K`] block, from its 16 signed bytes.
+#[cube]
+pub(crate) fn q6k_steps(all: Words4, v: usize) -> (f32, f32) {
+    // Eight of each half of the block: this one, and the one four further.
+    let near = select(v < 4, all.extract(0usize), all.extract(2usize));
+    let far = select(v < 4, all.extract(1usize), all.extract(3usize));
+    let at = 24 - 8 * (v % 4) as u32;
+    (f32::cast_from(i32::cast_from(near << at) >> 24), f32::cast_from(i32::cast_from(far << at) >> 24))
+}
+
+/// The lower 16 bits of `bits`, each the fifth bit of its byte of four words.
+#[cube]
+pub(crate) fn spread(bits: u32) -> Words4 {
+    let mut words = Words4::new(0u32);
+    #[unroll]
+    for i in 0..4usize {
+        let four = (bits >> comptime!(4 * i as u32)) & 15;
+        words.insert(i, ((four * 0x0020_4081) & 0x0101_0101) << 4);
+    }
+    words
+}
+
 /// The first four of a row's packet.
 #[cube]
-fn near_four(packet: usize, #[comptime] format: Format) -> usize {
+pub(crate) fn near_four(packet: usize, #[comptime] format: Format) -> usize {
     match format {
         Format::Q4K | Format::Q5K => packet / 2 * 16 + packet % 2 * 4,
         Format::Q6K => packet / 4 * 32 + packet % 4 * 4,
@@ -192,7 +199,7 @@ fn k_quant(header: Words4, group: u32, q: (f32, f32), totals: (f32, f32)) -> f32
 
 /// Scale and minimum of a group, 0 to 63.
 #[cube]
-fn six_bits(header: Words4, group: u32) -> (f32, f32) {
+pub(crate) fn six_bits(header: Words4, group: u32) -> (f32, f32) {
     let shift = group % 4 * 8;
     let (scale, minimum) = (header.extract(1usize) >> shift, header.extract(2usize) >> shift);
     let rest = header.extract(3usize) >> shift;
@@ -242,13 +249,12 @@ fn fifths(
     #[comptime] shift: u32,
     #[comptime] first: usize,
 ) -> f32 {
+    let high = spread(bits);
     let mut sum = 0.0f32;
     #[unroll]
     for i in 0..4usize {
-        // Four bits, spread over the bytes.
-        let four = (bits >> comptime!(4 * i as u32)) & 15;
-        let high = ((four * 0x0020_4081) & 0x0101_0101) << 4;
-        sum += bytes(((stored.extract(i) >> shift) & 0x0f0f_0f0f) | high, x[comptime!(first + i)]);
+        let quants = ((stored.extract(i) >> shift) & 0x0f0f_0f0f) | high.extract(i);
+        sum += bytes(quants, x[comptime!(first + i)]);
     }
     sum
 }
