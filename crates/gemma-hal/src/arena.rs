@@ -18,9 +18,17 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// First-fit by decreasing size: each buffer takes the lowest place that is free for its whole life.
+    /// For a device that runs one step after the other.
     pub(crate) fn of(plan: &Plan) -> Self {
-        let lives = lifetimes(plan);
+        Self::lasting(plan, 0)
+    }
+
+    /// First-fit by decreasing size: each buffer takes the lowest place that is free for its whole life and `longer` steps
+    /// after it. A device that runs a step together with those that follow needs them: what the step reads must not be
+    /// overwritten by what they write.
+    pub fn lasting(plan: &Plan, longer: usize) -> Self {
+        let mut lives = lifetimes(plan);
+        lives.iter_mut().flatten().for_each(|life| life.end = life.end.saturating_add(longer));
         let mut order: Vec<usize> = (0..lives.len()).collect();
         let size = |index: usize| {
             let buffer = &plan.buffers[index];

@@ -107,6 +107,10 @@ pub trait Probe {
 
     /// After step `index`; `read` gives the rows of a buffer as they are now.
     fn after(&mut self, _index: usize, _step: &Step, _read: &dyn Fn(BufferId) -> Vec<f32>) {}
+
+    /// The time of step `index` by the device's own clock, in seconds, without the wait of the host. Comes before
+    /// [`Probe::after`], and only from devices with a clock.
+    fn took(&mut self, _index: usize, _seconds: f64) {}
 }
 
 /// One run of a prepared plan.
@@ -226,6 +230,18 @@ pub trait Executable: Send {
 
     /// The output rows of the last run, `[outputs, width]`; empty before the first and without outputs.
     fn output(&self) -> &[f32];
+
+    /// From the next run on, only the `count` largest values of the last output row are wanted; 0 wants all rows again.
+    ///
+    /// A device whose memory is far from the host's may then choose them where they are and leave [`Executable::output`]
+    /// empty. Others, and those that cannot choose so many, go on as before.
+    fn shortlist(&mut self, _count: usize) {}
+
+    /// What was chosen in the last run, where a device did: index and value, largest first, equal ones by index, values that
+    /// are not numbers before all others. Empty where [`Executable::output`] has the rows.
+    fn chosen(&self) -> &[(u32, f32)] {
+        &[]
+    }
 }
 
 /// A processor that runs plans.

@@ -131,6 +131,12 @@ impl Probe for FaultProbe<'_> {
             next.after(index, step, read);
         }
     }
+
+    fn took(&mut self, index: usize, seconds: f64) {
+        if let Some(next) = self.next.as_mut() {
+            next.took(index, seconds);
+        }
+    }
 }
 
 impl Executable for FaultExecutable {
@@ -147,5 +153,13 @@ impl Executable for FaultExecutable {
 
     fn output(&self) -> &[f32] {
         self.inner.output()
+    }
+
+    fn shortlist(&mut self, count: usize) {
+        self.inner.shortlist(count);
+    }
+
+    fn chosen(&self) -> &[(u32, f32)] {
+        self.inner.chosen()
     }
 }

@@ -3,7 +3,9 @@
 //! A run is played on the arena with marks instead of numbers, which knows nothing of how lifetimes are found.
 
 use gemma_hal::op::{Access, LinearPart, Op};
-use gemma_hal::{BufferId, CacheLayout, DType, Outputs, Plan, PlanBuilder, Rows, Storage, Weight, WeightId};
+use gemma_hal::{
+    Arena, BufferId, CacheLayout, DType, Outputs, Plan, PlanBuilder, Rows, Step, Storage, Weight, WeightId,
+};
 use proptest::prelude::*;
 
 /// Values to whose multiple the arena may round a buffer.
@@ -143,6 +145,30 @@ proptest! {
         let sum: usize = (0..plan.buffers().len()).map(rounded).sum();
         prop_assert!(plan.arena().len() <= sum, "{} of {}", plan.arena().len(), sum);
         prop_assert_eq!(plan.arena().bytes(), plan.arena().len() as u64 * 4);
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_a_step_touches_outlives_it_by_as_many_steps_as_wanted(
+        links in links(),
+        max_tokens in 1..20_usize,
+        longer in 0..4_usize,
+    ) {
+        let plan = plan(&links, max_tokens, Outputs::Last, 0);
+        let arena = Arena::lasting(&plan, longer);
+        let touched = |step: &Step| {
+            let mut all = Vec::new();
+            step.op.buffers(&mut |id, _| all.push(id));
+            all
+        };
+        for (index, step) in plan.steps().iter().enumerate() {
+            let together = plan.steps()[index..].iter().take(longer + 1).flat_map(touched);
+            for (a, b) in together.flat_map(|b| touched(step).into_iter().map(move |a| (a, b))) {
+                let (here, there) = (arena.place(a), arena.place(b));
+                prop_assert!(a == b || here.end <= there.start || there.end <= here.start, "step {}", index);
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use cubecl::client::Client;
 use cubecl::ir::features::MmaConfig;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
+use cubecl::profile::TimingMethod;
 use cubecl::server::{Handle, ServerError};
 use cubecl::wgpu::{RuntimeOptions, Vulkan, WgpuDevice, WgpuSetup, try_init_setup, wgpu};
 use cubecl_environment::stream::StreamId;
@@ -211,6 +212,27 @@ impl Gpu {
     /// As [`Gpu::read`].
     pub(crate) fn sync(&self, deadline: &Deadline) -> Result<(), DeviceError> {
         self.wait(self.client.sync(), deadline, "waiting for the queue")?.map_err(|error| self.error(&error))
+    }
+
+    /// Launches and waits. Gives the seconds between the first launch's begin and the last one's end by the adapter's clock,
+    /// where it has one.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`].
+    pub(crate) fn timed(
+        &self,
+        launch: impl FnOnce(),
+        deadline: &Deadline,
+    ) -> Result<Option<f64>, DeviceError> {
+        let window = self.client.profile_start().ok();
+        launch();
+        let ticks = window.and_then(|window| self.client.profile_end(window).ok());
+        self.sync(deadline)?;
+        let Some(ticks) = ticks.filter(|ticks| ticks.timing_method() == TimingMethod::Device) else {
+            return Ok(None);
+        };
+        let ticks = self.wait(ticks.resolve(), deadline, "reading the clock")?;
+        Ok(ticks.map(|ticks| ticks.duration().as_secs_f64()))
     }
 
     fn wait<T>(

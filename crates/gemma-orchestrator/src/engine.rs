@@ -229,13 +229,15 @@ impl Engine {
         Ok(self.prepared[index].as_mut().expect("filled above").as_mut())
     }
 
-    /// Runs `tokens` behind what `cache` holds, in as many runs as it takes, and returns the last token's logits.
+    /// Runs `tokens` behind what `cache` holds, in as many runs as it takes. Gives what follows the last token: the `likeliest`
+    /// ids if so many are wanted and the device chooses them, otherwise all logits.
     pub(crate) fn forward<'a>(
         &'a mut self,
         cache: &mut dyn Cache,
         tokens: &[u32],
         deadline: &Deadline,
-    ) -> Result<&'a [f32], EngineError> {
+        likeliest: usize,
+    ) -> Result<Next<'a>, EngineError> {
         let mut rest = tokens;
         while rest.len() > self.options.chunk {
             let (chunk, more) = rest.split_at(self.options.chunk);
@@ -243,8 +245,13 @@ impl Engine {
             rest = more;
         }
         let phase = if rest.len() == 1 { Phase::Decode } else { Phase::Prefill };
-        self.run(phase, cache, rest, deadline, None)?;
-        Ok(self.output(phase))
+        self.prepare(phase)?.shortlist(likeliest);
+        let ran = self.run(phase, cache, rest, deadline, None);
+        let executable = self.prepare(phase)?;
+        // Whoever runs the phase next gets rows, unless they ask again.
+        executable.shortlist(0);
+        ran?;
+        Ok(Next { logits: executable.output(), chosen: executable.chosen() })
     }
 
     /// Runs `tokens` and hands every row of logits to `each`, with the index of its token.
@@ -296,4 +303,13 @@ impl Engine {
         let phase = if tokens - done == 1 { Phase::Decode } else { Phase::Prefill };
         Ok(cost + self.prepare(phase)?.plan().cost(tokens - done, start + done))
     }
+}
+
+/// What may follow a token. One of both is empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Next<'a> {
+    /// One a token of the vocabulary.
+    pub(crate) logits: &'a [f32],
+    /// The likeliest ids and their logits, best first.
+    pub(crate) chosen: &'a [(u32, f32)],
 }

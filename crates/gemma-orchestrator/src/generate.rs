@@ -75,17 +75,13 @@ pub fn generate(
     let stream = TextStream::new(tokenizer, &request.stop)?;
     let deadline = Deadline::never().or_cancelled(Arc::clone(&request.cancel));
     let begin = Instant::now();
+    session.want_likeliest(sampler.config().likeliest().unwrap_or(0));
     let mut run =
         Run { engine, session, sampler, stream, deadline, emit, done: Generation::new(prompt.len()) };
-    let finish = match run.session.advance_to(run.engine, prompt, &run.deadline) {
-        Err(error) => cancelled(error)?,
-        Ok(advance) => {
-            let prefilled = begin.elapsed();
-            let cost = run.engine.cost(advance.run.max(1), advance.reused)?;
-            run.done.stats.prefilled(advance, prefilled, cost);
-            run.decode(request.max_tokens, begin)?
-        }
-    };
+    let finish = run.prefill_and_decode(prompt, request.max_tokens, begin);
+    // Whoever asks next is free to want all logits.
+    run.session.want_likeliest(0);
+    let finish = finish?;
     let rest = run.stream.finish();
     if !rest.is_empty() {
         run.done.text.push_str(&rest);
@@ -112,12 +108,37 @@ impl Generation {
 }
 
 impl Run<'_> {
+    fn prefill_and_decode(
+        &mut self,
+        prompt: &[u32],
+        max_tokens: usize,
+        begin: Instant,
+    ) -> Result<Finish, EngineError> {
+        match self.session.advance_to(self.engine, prompt, &self.deadline) {
+            Err(error) => cancelled(error),
+            Ok(advance) => {
+                let prefilled = begin.elapsed();
+                let cost = self.engine.cost(advance.run.max(1), advance.reused)?;
+                self.done.stats.prefilled(advance, prefilled, cost);
+                self.decode(max_tokens, begin)
+            }
+        }
+    }
+
+    fn sample(&mut self) -> Result<Sampled, EngineError> {
+        let (logits, chosen) = (self.session.logits(), self.session.chosen());
+        Ok(match chosen {
+            [] => self.sampler.sample(logits, self.session.tokens())?,
+            chosen => self.sampler.sample_among(chosen)?,
+        })
+    }
+
     fn decode(&mut self, max_tokens: usize, begin: Instant) -> Result<Finish, EngineError> {
         if max_tokens == 0 {
             return Ok(Finish::Length);
         }
         loop {
-            let sampled = self.sampler.sample(self.session.logits(), self.session.tokens())?;
+            let sampled = self.sample()?;
             if self.done.tokens.is_empty() {
                 self.done.stats.time_to_first_token = begin.elapsed();
             }

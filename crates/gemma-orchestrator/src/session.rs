@@ -6,7 +6,7 @@
 use gemma_hal::{Cache, Deadline, DeviceError, Probe};
 
 use crate::EngineError;
-use crate::engine::{Engine, Phase};
+use crate::engine::{Engine, Next, Phase};
 
 /// One conversation.
 pub struct Session {
@@ -14,6 +14,9 @@ pub struct Session {
     cache: Box<dyn Cache>,
     generation: u64,
     logits: Vec<f32>,
+    /// What stands in for the logits where only the likeliest ids are wanted and the device has chosen them.
+    chosen: Vec<(u32, f32)>,
+    likeliest: usize,
 }
 
 /// What a call to [`Session::advance_to`] did.
@@ -32,7 +35,14 @@ impl Session {
     /// [`EngineError::Device`] when there is no memory for the cache.
     pub fn new(engine: &Engine) -> Result<Self, EngineError> {
         let cache = engine.create_cache()?;
-        Ok(Self { tokens: Vec::new(), cache, generation: engine.generation(), logits: Vec::new() })
+        Ok(Self {
+            tokens: Vec::new(),
+            cache,
+            generation: engine.generation(),
+            logits: Vec::new(),
+            chosen: Vec::new(),
+            likeliest: 0,
+        })
     }
 
     /// The tokens so far.
@@ -40,9 +50,30 @@ impl Session {
         &self.tokens
     }
 
-    /// The logits behind the last token; empty before the first run.
+    /// The logits behind the last token; empty before the first run, and where [`Session::chosen`] stands in for them.
     pub fn logits(&self) -> &[f32] {
         &self.logits
+    }
+
+    /// The likeliest ids behind the last token and their logits, best first, where [`Session::want_likeliest`] has asked for
+    /// them and the device has chosen them.
+    pub fn chosen(&self) -> &[(u32, f32)] {
+        &self.chosen
+    }
+
+    /// From the next run on only the `count` likeliest ids are wanted; 0 wants all logits again.
+    pub fn want_likeliest(&mut self, count: usize) {
+        self.likeliest = count;
+    }
+
+    fn keep(&mut self, next: Next<'_>) {
+        self.logits.extend_from_slice(next.logits);
+        self.chosen.extend_from_slice(next.chosen);
+    }
+
+    fn forget_next(&mut self) {
+        self.logits.clear();
+        self.chosen.clear();
     }
 
     /// Bytes of the cache.
@@ -53,7 +84,7 @@ impl Session {
     /// Forgets everything.
     pub fn reset(&mut self) {
         self.tokens.clear();
-        self.logits.clear();
+        self.forget_next();
         self.cache.truncate(0);
     }
 
@@ -103,10 +134,10 @@ impl Session {
         deadline: &Deadline,
     ) -> Result<(), EngineError> {
         self.follow(engine, deadline)?;
-        self.logits.clear();
-        match engine.forward(self.cache.as_mut(), tokens, deadline) {
-            Ok(logits) => {
-                self.logits.extend_from_slice(logits);
+        self.forget_next();
+        match engine.forward(self.cache.as_mut(), tokens, deadline, self.likeliest) {
+            Ok(next) => {
+                self.keep(next);
                 self.tokens.extend_from_slice(tokens);
                 Ok(())
             }
@@ -171,7 +202,7 @@ impl Session {
         probe: &mut dyn Probe,
     ) -> Result<(), EngineError> {
         self.follow(engine, &Deadline::never())?;
-        self.logits.clear();
+        self.forget_next();
         engine.run(phase, self.cache.as_mut(), tokens, &Deadline::never(), Some(probe))?;
         self.tokens.extend_from_slice(tokens);
         Ok(())
@@ -195,11 +226,11 @@ impl Session {
 
     /// Runs the session's tokens in a new cache on the engine's device.
     fn replay(&mut self, engine: &mut Engine, deadline: &Deadline) -> Result<(), EngineError> {
-        self.logits.clear();
+        self.forget_next();
         self.cache = engine.create_cache()?;
         if !self.tokens.is_empty() {
-            let logits = engine.forward(self.cache.as_mut(), &self.tokens, deadline)?;
-            self.logits.extend_from_slice(logits);
+            let next = engine.forward(self.cache.as_mut(), &self.tokens, deadline, self.likeliest)?;
+            self.keep(next);
         }
         Ok(())
     }

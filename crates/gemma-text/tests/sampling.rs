@@ -375,4 +375,52 @@ proptest! {
         }
         prop_assert_eq!(run(), drawn);
     }
+
+    #[test]
+    fn the_likeliest_alone_give_the_same_tokens_where_they_are_enough(
+        logits in proptest::collection::vec(prop_oneof![4 => -50.0_f32..50.0, 1 => Just(f32::NEG_INFINITY), 1 => Just(7.0)], 1..400),
+        temperature in prop_oneof![Just(0.0_f32), 0.1_f32..2.0],
+        (top_k, top_p, min_p, typical_p) in (1_usize..=256, 0.001_f32..=1.0, 0.0_f32..=1.0, 0.001_f32..=1.0),
+        more in 0_usize..5,
+        seed in any::<u64>(),
+    ) {
+        prop_assume!(logits.iter().any(|logit| *logit > f32::NEG_INFINITY));
+        let config = SamplerConfig { temperature, top_k, top_p, min_p, typical_p, seed, ..SamplerConfig::default() };
+        let mut likeliest: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        likeliest.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        likeliest.truncate(config.likeliest().unwrap() + more);
+        let mut from_all = Sampler::new(config.clone(), logits.len()).unwrap();
+        let mut from_few = Sampler::new(config, logits.len()).unwrap();
+        for _ in 0..4 {
+            prop_assert_eq!(from_few.sample_among(&likeliest).unwrap(), from_all.sample(&logits, &[]).unwrap());
+        }
+    }
+}
+
+#[test]
+fn samplers_that_look_at_every_logit_take_no_shortlist() {
+    let configs = [
+        SamplerConfig::default(),
+        SamplerConfig { top_k: 257, ..SamplerConfig::default() },
+        SamplerConfig { presence_penalty: 1.0, ..SamplerConfig::greedy() },
+        SamplerConfig { logit_bias: BTreeMap::from([(1, 1.0)]), ..SamplerConfig::greedy() },
+        SamplerConfig { logprobs: Some(0), ..SamplerConfig::greedy() },
+        SamplerConfig { mirostat: Some(Mirostat::default()), top_k: 5, ..SamplerConfig::default() },
+    ];
+    for config in configs {
+        assert_eq!(config.likeliest(), None, "{config:?}");
+        let refused = sampler(config).sample_among(&[(1, 3.0)]);
+        assert!(matches!(refused, Err(SamplingError::LogitCount { found: 1, expected: 6 })), "{refused:?}");
+    }
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_refused_in_a_shortlist_too() {
+    for value in [f32::NAN, f32::INFINITY] {
+        let refused = sampler(SamplerConfig::greedy()).sample_among(&[(4, value)]);
+        assert!(matches!(refused, Err(SamplingError::BadLogit { token: 4, .. })), "{refused:?}");
+    }
+    for none in [&[][..], &[(2, f32::NEG_INFINITY)]] {
+        assert!(matches!(sampler(SamplerConfig::greedy()).sample_among(none), Err(SamplingError::AllMasked)));
+    }
 }

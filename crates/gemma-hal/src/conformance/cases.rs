@@ -76,6 +76,20 @@ pub(super) const ALL: &[Case] = &[
     case("unembed, no cap", true, |g| unembed(g, None)),
 ];
 
+/// Values of a row of [`row_of_many`].
+pub(super) const MANY: usize = 2_503;
+
+/// A plan whose output has rows as long as those of a vocabulary.
+pub(super) fn row_of_many() -> Plan {
+    let layout = CacheLayout { layers: Vec::new(), dtype: DType::F32 };
+    let mut g = Generate::new("a row of many", DType::F32, layout, 7);
+    let input = g.input("input", 16);
+    let table = g.matrix("table", MANY, 16);
+    let output = g.buffer("logits", MANY);
+    g.plan.push(None, Op::Unembed { input, table, softcap: Some(30.0), output });
+    g.plan.finish(Some(output)).expect("the suite's own plans are sound")
+}
+
 fn embed(g: &mut Generate) -> Vec<BufferId> {
     let d = g.columns(D);
     let table = g.matrix("table", VOCABULARY, d);

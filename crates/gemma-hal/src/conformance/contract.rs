@@ -34,6 +34,7 @@ const PROMISES: &[(&str, Check)] = &[
     ("memory is counted and given back", memory),
     ("a cache survives export and import", snapshots),
     ("a run repeated after truncation gives the same", truncation),
+    ("what is chosen are the largest values of the output", shortlists),
 ];
 
 struct Bench {
@@ -161,4 +162,37 @@ fn truncation(device: &dyn Device, plan: &Arc<Plan>) -> Result<(), String> {
     expect(bench.cache.truncate(0) && bench.cache.is_empty(), || "cannot be emptied".to_owned())?;
     let mut fresh = Bench::new(device, plan)?;
     expect(bench.go(&[5; 20])? == fresh.go(&[5; 20])?, || "an emptied cache remembers".to_owned())
+}
+
+/// The largest values by themselves: either the device chooses them, and they are those of the whole row, or it gives the row.
+fn shortlists(device: &dyn Device, _plan: &Arc<Plan>) -> Result<(), String> {
+    let plan = cases::row_of_many();
+    let plan = Arc::new(plan);
+    // Runs of one token may be recorded on the second and replayed from the third time on.
+    for tokens in [&[3][..], &[3, 1, 4, 1, 5]] {
+        for count in [1, 5, 64] {
+            let (mut whole, mut chosen) = (Bench::new(device, &plan)?, Bench::new(device, &plan)?);
+            for _ in 0..3 {
+                chosen.executable.shortlist(count);
+                check_chosen(&whole.go(tokens)?, &chosen.go(tokens)?, chosen.executable.chosen(), count)?;
+            }
+            chosen.executable.shortlist(0);
+            let (all, again) = (whole.go(tokens)?, chosen.go(tokens)?);
+            expect(all == again && chosen.executable.chosen().is_empty(), || {
+                "rows did not come back".to_owned()
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn check_chosen(all: &[f32], rows: &[f32], chosen: &[(u32, f32)], count: usize) -> Result<(), String> {
+    if chosen.is_empty() {
+        return expect(rows == all, || "neither chosen values nor the rows".to_owned());
+    }
+    let width = cases::MANY;
+    let mut largest: Vec<(u32, f32)> = (0..).zip(all[all.len() - width..].iter().copied()).collect();
+    largest.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    largest.truncate(count);
+    expect(rows.is_empty() && chosen == largest, || format!("{chosen:?} of {count}, not {largest:?}"))
 }

@@ -10,13 +10,14 @@ mod inputs;
 mod launch;
 mod norm;
 mod recording;
+mod shortlist;
 mod streams;
 
 use std::sync::Arc;
 
 use gemma_hal::{
-    Budget, BufferId, Call, Deadline, DeviceError, Executable, Op, Plan, Probe, Reservation, Step, WeightId,
-    block,
+    Arena, Budget, BufferId, Call, Deadline, DeviceError, Executable, Op, Plan, Probe, Reservation, Step,
+    WeightId, block,
 };
 
 use crate::cache::IgpuCache;
@@ -27,6 +28,10 @@ use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
 use launch::Halves;
 use recording::Recording;
+use shortlist::{Results, Shortlist};
+
+/// Steps of which one launch may do a part each: none may write where an earlier one of them still reads.
+const TOGETHER: usize = 2;
 
 /// The most query heads that share a key: each has eight units of a cube when scores become weights.
 const MOST_SHARED: usize = 16;
@@ -80,6 +85,8 @@ enum Stored {
 pub(crate) struct IgpuExecutable {
     plan: Arc<Plan>,
     gpu: Gpu,
+    /// Where activations lie in `arena`.
+    places: Arena,
     arena: Region,
     weights: Vec<Stored>,
     inputs: Inputs,
@@ -88,7 +95,9 @@ pub(crate) struct IgpuExecutable {
     /// For activations on their way to matrix units.
     halves: Option<Halves>,
     recording: Recording,
-    output: Vec<f32>,
+    /// None for plans without output.
+    shortlist: Option<Shortlist>,
+    results: Results,
     _reservation: Reservation,
 }
 
@@ -96,11 +105,14 @@ pub(crate) struct IgpuExecutable {
 struct Run<'a> {
     plan: &'a Plan,
     gpu: &'a Gpu,
+    places: &'a Arena,
     arena: &'a Region,
     weights: &'a [Stored],
     inputs: &'a Inputs,
     scratch: &'a Region,
     halves: Option<&'a Halves>,
+    /// Where only the largest values are wanted.
+    shortlist: Option<&'a Shortlist>,
     cache: &'a IgpuCache,
     tokens: usize,
 }
@@ -124,8 +136,9 @@ impl IgpuExecutable {
         let matrices_used = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Matrix);
         let widest = matrices_used.map(|(named, _)| named.weight.columns()).max().unwrap_or(0);
         let halves = launch::halves_words(gpu, &plan, widest);
-        let words = inputs::words(&plan) + scratch + halves.0 + halves.1;
-        let bytes = plan.arena().bytes() + vectors + (words * WORD) as u64;
+        let words = inputs::words(&plan) + shortlist::words(&plan) + scratch + halves.0 + halves.1;
+        let places = Arena::lasting(&plan, TOGETHER - 1);
+        let bytes = places.bytes() + vectors + (words * WORD) as u64;
         let reservation = budget.reserve("activations", bytes)?;
         let mut weights = Vec::with_capacity(uses.len());
         for (named, used) in plan.weights().iter().zip(&uses) {
@@ -135,17 +148,19 @@ impl IgpuExecutable {
                 Use::Host => Stored::Host,
             });
         }
-        let arena = gpu.empty("activations", plan.arena().len())?;
+        let arena = gpu.empty("activations", places.len())?;
         let inputs = Inputs::of(gpu, &plan)?;
         Ok(Self {
             gpu: gpu.clone(),
+            places,
             arena,
             weights,
             inputs,
             scratch: gpu.empty("attention", scratch)?,
             halves: Halves::new(gpu, halves)?,
             recording: Recording::default(),
-            output: Vec::new(),
+            shortlist: Shortlist::of(gpu, &plan)?,
+            results: Results::default(),
             plan,
             _reservation: reservation,
         })
@@ -161,11 +176,13 @@ impl IgpuExecutable {
         let run = Run {
             plan: &self.plan,
             gpu: &self.gpu,
+            places: &self.places,
             arena: &self.arena,
             weights: &self.weights,
             inputs: &self.inputs,
             scratch: &self.scratch,
             halves: self.halves.as_ref(),
+            shortlist: self.shortlist.as_ref().filter(|shortlist| shortlist.wanted > 0),
             cache,
             tokens: count,
         };
@@ -174,10 +191,7 @@ impl IgpuExecutable {
             None if count == 1 => self.recording.run(&run, &call.deadline)?,
             None => run.launch(&call.deadline)?,
         }
-        match self.plan.output() {
-            Some(id) => self.gpu.read(&run.region(id), &mut self.output, &call.deadline)?,
-            None => self.gpu.sync(&call.deadline)?,
-        }
+        run.results(&mut self.results, &call.deadline)?;
         if count == 1 {
             self.recording.record(&run);
         }
@@ -242,13 +256,23 @@ impl Executable for IgpuExecutable {
         let done = self.run_alone(call);
         if done.is_err() {
             self.recording.abandon(&gpu);
-            self.output.clear();
+            self.results.clear();
         }
         done
     }
 
     fn output(&self) -> &[f32] {
-        &self.output
+        &self.results.rows
+    }
+
+    fn shortlist(&mut self, count: usize) {
+        let Some(shortlist) = &mut self.shortlist else { return };
+        let width = self.plan.output().map_or(0, |id| self.plan.buffer(id).width);
+        shortlist.wanted = if Shortlist::can_choose(count, width) { count } else { 0 };
+    }
+
+    fn chosen(&self) -> &[(u32, f32)] {
+        &self.results.chosen
     }
 }
 
@@ -303,7 +327,15 @@ impl Run<'_> {
                 _ => self.end(step),
             }
         }
+        self.list();
         Ok(())
+    }
+
+    /// Launches what chooses the largest values of the output, if they are wanted.
+    fn list(&self) {
+        if let Some(shortlist) = self.shortlist {
+            self.choose(shortlist);
+        }
     }
 
     /// Whether the end of `op` is part of the kernel that begins `next`.
@@ -322,9 +354,9 @@ impl Run<'_> {
         for (index, step) in self.plan.steps().iter().enumerate() {
             deadline.check(&self.gpu.id, step.op.name())?;
             probe.before(index, step)?;
-            self.step(step);
-            // What a step launched counts as its own time.
-            self.gpu.sync(deadline)?;
+            if let Some(seconds) = self.gpu.timed(|| self.step(step), deadline)? {
+                probe.took(index, seconds);
+            }
             let failed = std::cell::RefCell::new(None);
             probe.after(index, step, &|id| {
                 let (region, mut values) = (self.region(id), Vec::new());
@@ -336,6 +368,7 @@ impl Run<'_> {
             });
             failed.into_inner().map_or(Ok(()), Err)?;
         }
+        self.list();
         Ok(())
     }
 
@@ -343,7 +376,7 @@ impl Run<'_> {
     fn region(&self, id: BufferId) -> Region {
         let buffer = self.plan.buffer(id);
         let rows = self.plan.row_count(buffer.rows, self.tokens);
-        self.arena.part(self.plan.arena().place(id).start, rows * buffer.width)
+        self.arena.part(self.places.place(id).start, rows * buffer.width)
     }
 
     /// Rows that the operation works on.

@@ -6,15 +6,18 @@ use gemma_hal::{Deadline, DeviceError};
 use super::Run;
 use crate::gpu::Gpu;
 
+/// What launches depend on: the cache, and how many values of the output are wanted.
+type Key = (u64, usize);
+
 /// The launches of a plan over one cache.
 #[derive(Default)]
 pub(super) struct Recording {
-    /// The cache, and its launches.
-    graph: Option<(u64, Graph)>,
-    /// The cache whose launches are about to be recorded: this run allocates what recording must not.
-    prepared: Option<u64>,
-    /// The cache of the last run.
-    last: Option<u64>,
+    /// What was recorded.
+    graph: Option<(Key, Graph)>,
+    /// What is about to be recorded: this run allocates what recording must not.
+    prepared: Option<Key>,
+    /// What the last run was.
+    last: Option<Key>,
     /// Whether the driver has refused to record.
     refused: bool,
 }
@@ -22,20 +25,20 @@ pub(super) struct Recording {
 impl Recording {
     /// Runs what was recorded for the run's cache, or launches.
     pub(super) fn run(&mut self, run: &Run<'_>, deadline: &Deadline) -> Result<(), DeviceError> {
-        let cache = run.cache.id;
-        if let Some((_, graph)) = self.graph.as_ref().filter(|(of, _)| *of == cache) {
+        let key = run.key();
+        if let Some((_, graph)) = self.graph.as_ref().filter(|(of, _)| *of == key) {
             // SAFETY: the launches touch weights, activations and inputs, which the executable owns as it owns this
             // recording, and the cache that is lent to the run. All work of a device is on one stream.
             return unsafe { graph.replay() }.map_err(|error| run.gpu.error(&error));
         }
-        if !self.refused && self.last == Some(cache) {
+        if !self.refused && self.last == Some(key) {
             self.graph = None;
             match run.gpu.client.graph_prepare() {
-                Ok(()) => self.prepared = Some(cache),
+                Ok(()) => self.prepared = Some(key),
                 Err(_) => self.refused = true,
             }
         }
-        self.last = Some(cache);
+        self.last = Some(key);
         run.launch(deadline)
     }
 
@@ -49,15 +52,21 @@ impl Recording {
 
     /// Records the launches of the run that has just been read, if it was the second one over its cache.
     pub(super) fn record(&mut self, run: &Run<'_>) {
-        if self.prepared.take() != Some(run.cache.id) {
+        if self.prepared.take() != Some(run.key()) {
             return;
         }
         let started = run.gpu.client.start_capture().is_ok();
         let launched = started && run.launch(&Deadline::never()).is_ok();
         match run.gpu.client.stop_capture() {
-            Ok(graph) if launched => self.graph = Some((run.cache.id, graph)),
+            Ok(graph) if launched => self.graph = Some((run.key(), graph)),
             // Launching one by one does the same.
             _ => self.refused = true,
         }
+    }
+}
+
+impl Run<'_> {
+    fn key(&self) -> Key {
+        (self.cache.id, self.shortlist.map_or(0, |shortlist| shortlist.wanted))
     }
 }

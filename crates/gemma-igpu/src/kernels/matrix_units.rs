@@ -111,65 +111,93 @@ pub(crate) fn product(
         #[unroll]
         for step in 0..comptime!(DEPTH / SIDE) {
             let k = comptime!(step * SIDE / 4);
-            let mut lines = Sequence::<Matrix<Half4>>::new();
-            #[unroll]
-            for i in 0..across {
-                let at = (my_rows + comptime!(i * SIDE)) * STRIDE + k;
-                let end = comptime!(wide * STRIDE);
-                lines.push(Matrix::<Half4>::from_slice(
-                    MatrixIdent::B,
-                    SIDE,
-                    SIDE,
-                    SIDE,
-                    MatrixLayout::ColMajor,
-                    &weights[at..end],
-                    comptime!(STRIDE as u32 * 4),
-                ));
-            }
-            #[unroll]
-            for j in 0..down {
-                let at = (my_tokens + comptime!(j * SIDE)) * STRIDE + k;
-                let end = comptime!(TOKENS * STRIDE);
-                let x = Matrix::<Half4>::from_slice(
-                    MatrixIdent::A,
-                    SIDE,
-                    SIDE,
-                    SIDE,
-                    MatrixLayout::RowMajor,
-                    &inputs[at..end],
-                    comptime!(STRIDE as u32 * 4),
-                );
-                #[unroll]
-                for i in 0..across {
-                    let sum = sums.index(comptime!(j * across + i));
-                    cmma::execute(&x, lines.index(i), sum, sum);
-                }
-            }
+            multiply(&weights, &inputs, &sums, my_rows, my_tokens, k, wide);
         }
         sync_cube();
     }
     let mut staged = Shared::<[f32]>::new_slice(comptime!(PLANES as usize * FRAGMENT));
-    let staging = plane * FRAGMENT;
     #[unroll]
     for j in 0..down {
         #[unroll]
         for i in 0..across {
-            let end = comptime!(PLANES as usize * FRAGMENT);
-            cmma::store(
-                &mut staged[staging..end],
-                sums.index(comptime!(j * across + i)),
-                comptime!(SIDE as u32),
-                MatrixLayout::RowMajor,
-            );
-            sync_cube();
-            for e in range_stepped(UNIT_POS_PLANE as usize, FRAGMENT, PLANE_DIM as usize) {
-                let t = token + my_tokens + comptime!(j * SIDE) + e / SIDE;
-                let r = row + my_rows + comptime!(i * SIDE) + e % SIDE;
-                if t < count && r < rows {
-                    output[t * output_stride + r] = staged[staging + e] * magnitudes[t];
-                }
-            }
-            sync_cube();
+            let sum = sums.index(comptime!(j * across + i));
+            let (t, r) = (token + my_tokens + comptime!(j * SIDE), row + my_rows + comptime!(i * SIDE));
+            write(sum, &mut staged, magnitudes, output, t, r, count, rows, output_stride);
+        }
+    }
+}
+
+/// Writes a subgroup's fragment, whose first value belongs to row `token` of activations and output `row`, by way of shared
+/// memory: how a fragment lies in registers is not known.
+#[cube]
+fn write(
+    sum: &Matrix<f32>,
+    staged: &mut [f32],
+    magnitudes: &[f32],
+    output: &mut [f32],
+    token: usize,
+    row: usize,
+    count: usize,
+    rows: usize,
+    output_stride: usize,
+) {
+    let staging = PLANE_POS as usize * FRAGMENT;
+    let end = comptime!(PLANES as usize * FRAGMENT);
+    cmma::store(&mut staged[staging..end], sum, comptime!(SIDE as u32), MatrixLayout::RowMajor);
+    sync_cube();
+    for e in range_stepped(UNIT_POS_PLANE as usize, FRAGMENT, PLANE_DIM as usize) {
+        let (t, r) = (token + e / SIDE, row + e % SIDE);
+        if t < count && r < rows {
+            output[t * output_stride + r] = staged[staging + e] * magnitudes[t];
+        }
+    }
+    sync_cube();
+}
+
+/// Adds the products of a subgroup's fragments at four `k` of the tiles.
+#[cube]
+fn multiply(
+    weights: &[Half4],
+    inputs: &[Half4],
+    sums: &Sequence<Matrix<f32>>,
+    row: usize,
+    token: usize,
+    #[comptime] k: usize,
+    #[comptime] wide: usize,
+) {
+    let across = comptime!(wide / SIDE / 2);
+    let mut lines = Sequence::<Matrix<Half4>>::new();
+    #[unroll]
+    for i in 0..across {
+        let at = (row + comptime!(i * SIDE)) * STRIDE + k;
+        let end = comptime!(wide * STRIDE);
+        lines.push(Matrix::<Half4>::from_slice(
+            MatrixIdent::B,
+            SIDE,
+            SIDE,
+            SIDE,
+            MatrixLayout::ColMajor,
+            &weights[at..end],
+            comptime!(STRIDE as u32 * 4),
+        ));
+    }
+    #[unroll]
+    for j in 0..comptime!(TOKENS / SIDE / 2) {
+        let at = (token + comptime!(j * SIDE)) * STRIDE + k;
+        let end = comptime!(TOKENS * STRIDE);
+        let x = Matrix::<Half4>::from_slice(
+            MatrixIdent::A,
+            SIDE,
+            SIDE,
+            SIDE,
+            MatrixLayout::RowMajor,
+            &inputs[at..end],
+            comptime!(STRIDE as u32 * 4),
+        );
+        #[unroll]
+        for i in 0..across {
+            let sum = sums.index(comptime!(j * across + i));
+            cmma::execute(&x, lines.index(i), sum, sum);
         }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod rotary;
 pub(crate) mod rounded;
 pub(crate) mod row;
 pub(crate) mod rows;
+pub(crate) mod shortlist;
 pub(crate) mod staged;
 pub(crate) mod streams;
 pub(crate) mod tile;

@@ -96,23 +96,9 @@ pub(crate) fn product(
     #[comptime] format: Format,
 ) -> f32 {
     match format {
-        Format::F32 => {
-            let mut sum = 0.0f32;
-            #[unroll]
-            for i in 0..4usize {
-                sum += f32::reinterpret(stored.extract(i)) * x[0].extract(i);
-            }
-            sum
-        }
+        Format::F32 => whole(stored, x[0]),
         Format::F16 | Format::BF16 => halves(stored, x, format),
-        Format::Q8_0 => {
-            let mut sum = 0.0f32;
-            #[unroll]
-            for i in 0..4usize {
-                sum += signed(stored.extract(i), x[i]);
-            }
-            sum * half_at(scales, packet / 2)
-        }
+        Format::Q8_0 => bytes_of(stored, x) * half_at(scales, packet / 2),
         Format::Q4_0 => {
             let q = nibbles(stored, x, 0u32, 0usize) + nibbles(stored, x, 4u32, 4usize);
             (q - 8.0f32 * (totals.0 + totals.1)) * half_at(scales, packet)
@@ -154,6 +140,28 @@ pub(crate) fn product(
             sums * half_at(scales, packet / 8)
         }
     }
+}
+
+/// Four values that are stored as they are.
+#[cube]
+fn whole(stored: Words4, x: Four) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..4usize {
+        sum += f32::reinterpret(stored.extract(i)) * x.extract(i);
+    }
+    sum
+}
+
+/// Sixteen signed bytes of four words with four fours.
+#[cube]
+fn bytes_of(stored: Words4, x: &Array<Four>) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..4usize {
+        sum += signed(stored.extract(i), x[i]);
+    }
+    sum
 }
 
 /// The scales of the two sixteens of packet `v` of a [`Format::Q6K`] block, from its 16 signed bytes.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::filters::SMALL_K;
 use crate::SamplingError;
 
 /// Sampling parameters. The default is plain sampling at temperature 1 with no filter and seed 0.
@@ -118,6 +119,17 @@ impl SamplerConfig {
             return Err(SamplingError::OutOfRange { field: "logprobs", value: count as f64, accepted });
         }
         self.validate_bias(vocab_size)
+    }
+
+    /// How many of the likeliest tokens decide on the next one, where no other logit is looked at: then
+    /// [`Sampler::sample_among`](super::Sampler::sample_among) chooses as from all logits. At most 256; none where all are
+    /// needed.
+    pub fn likeliest(&self) -> Option<usize> {
+        if self.adjusts_logits() || self.logprobs.is_some() || self.mirostat.is_some() {
+            return None;
+        }
+        let limit = if self.temperature == 0.0 { 1 } else { self.top_k };
+        (1..=SMALL_K).contains(&limit).then_some(limit)
     }
 
     fn validate_bias(&self, vocab_size: usize) -> Result<(), SamplingError> {

@@ -7,7 +7,7 @@ use super::{Candidate, CounterRng};
 use crate::SamplingError;
 
 /// Up to this k, top-k is one scan with a small heap; beyond, a selection.
-const SMALL_K: usize = 256;
+pub(super) const SMALL_K: usize = 256;
 /// Candidates ordered first when a filter needs the best by mass.
 const FIRST_BLOCK: usize = 128;
 /// Logits looked at before the best of them is located.

@@ -106,6 +106,32 @@ impl Sampler {
         Ok(Sampled { token, logprob, top })
     }
 
+    /// [`Sampler::sample`] where only the likeliest tokens are known: ids and logits, best first, ties by lowest id, at least
+    /// as many as [`SamplerConfig::likeliest`] says or all there are. Chooses the same token.
+    ///
+    /// NaN and +infinity are errors, and so is a sampler that needs all logits.
+    pub fn sample_among(&mut self, likeliest: &[(u32, f32)]) -> Result<Sampled, SamplingError> {
+        let Some(wanted) = self.config.likeliest() else {
+            return Err(SamplingError::LogitCount { found: likeliest.len(), expected: self.vocab_size });
+        };
+        if let Some((token, value)) =
+            likeliest.iter().find(|(_, logit)| logit.is_nan() || *logit == f32::INFINITY)
+        {
+            return Err(SamplingError::BadLogit { token: *token, value: *value });
+        }
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        let all = likeliest.iter().filter(|(_, logit)| *logit > f32::NEG_INFINITY);
+        candidates.extend(all.take(wanted).map(|&(id, logit)| Candidate { id, logit }));
+        let token = match candidates.first() {
+            None => Err(SamplingError::AllMasked),
+            Some(best) if wanted == 1 => Ok(best.id),
+            Some(&best) => Ok(self.draw(&mut candidates, best)),
+        };
+        self.candidates = candidates;
+        Ok(Sampled { token: token?, logprob: None, top: Vec::new() })
+    }
+
     fn choose(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
         let best = filters::best(logits)?;
         if self.config.temperature == 0.0 || self.config.top_k == 1 && self.config.mirostat.is_none() {
@@ -118,13 +144,18 @@ impl Sampler {
             mirostat::draw(mirostat, temperature, best, &mut candidates, &mut self.surprise, &mut self.rng)
         } else {
             filters::gather(&mut candidates, logits, self.config.top_k);
-            filters::typical(&mut candidates, self.config.typical_p, best);
-            filters::top_p(&mut candidates, self.config.top_p);
-            filters::min_p(&mut candidates, self.config.min_p);
-            filters::draw(&candidates, temperature, &mut self.rng)
+            self.draw(&mut candidates, best)
         };
         self.candidates = candidates;
         Ok(token)
+    }
+
+    /// Draws one of the candidates that the filters behind top-k leave.
+    fn draw(&mut self, candidates: &mut Vec<Candidate>, best: Candidate) -> u32 {
+        filters::typical(candidates, self.config.typical_p, best);
+        filters::top_p(candidates, self.config.top_p);
+        filters::min_p(candidates, self.config.min_p);
+        filters::draw(candidates, f64::from(self.config.temperature), &mut self.rng)
     }
 }
 

@@ -211,11 +211,14 @@ fn ids(engine: &Engine, count: usize) -> Vec<u32> {
     (0..count as u64).map(|i| ((i * 7919 + 13) % vocabulary) as u32).collect()
 }
 
+/// Likeliest ids among which a token is drawn.
+const TOP_K: usize = 64;
+
 /// A prompt of one token, and a token sampled behind it with Gemma's recommended settings.
 fn first_token(engine: &mut Engine, session: &mut Session) -> Result<(), Failure> {
     let prompt = ids(engine, 1);
     session.extend(engine, &prompt, &Deadline::never())?;
-    let config = SamplerConfig { top_k: 64, top_p: 0.95, ..SamplerConfig::default() };
+    let config = SamplerConfig { top_k: TOP_K, top_p: 0.95, ..SamplerConfig::default() };
     let mut sampler = Sampler::new(config, engine.config().vocabulary).map_err(anyhow::Error::from)?;
     sampler.sample(session.logits(), &prompt).map_err(anyhow::Error::from)?;
     Ok(())
@@ -229,6 +232,7 @@ fn prefill(
 ) -> Result<Runs, Failure> {
     let ids = ids(engine, tokens);
     let (mut seconds, before) = (Vec::new(), engine.sparsity());
+    session.want_likeliest(TOP_K);
     for run in 0..=repeat {
         session.reset();
         let begin = Instant::now();
@@ -257,6 +261,8 @@ fn decode(
         if !before.is_empty() {
             session.extend(engine, before, &Deadline::never())?;
         }
+        // As many as sampling usually looks at.
+        session.want_likeliest(TOP_K);
         let begin = Instant::now();
         for id in decoded {
             session.extend(engine, &[*id], &Deadline::never())?;

@@ -1,7 +1,8 @@
 //! `gemma bench --profile`: where the time of a decode step goes, by kind of operation.
 //!
 //! Every step of the plan is timed through the device's probe. A kind's time is the sum over its steps of each step's
-//! median over the repetitions, so that one interruption moves nothing. Looking costs two clock readings an operation.
+//! median over the repetitions, so that one interruption moves nothing. Looking costs two clock readings an operation; on a GPU
+//! it is the GPU's own clock that is read, and the device is waited for behind every operation.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -142,6 +143,8 @@ fn kind(plan: &Plan, op: &Op) -> String {
 /// Times of every step in every repetition.
 struct Watch {
     begin: Instant,
+    /// By the device's clock, where it has one.
+    took: Option<f64>,
     seconds: Vec<Vec<f64>>,
     /// Sum over the steps of the current repetition.
     inside: f64,
@@ -149,7 +152,7 @@ struct Watch {
 
 impl Watch {
     fn new(steps: usize) -> Self {
-        Self { begin: Instant::now(), seconds: vec![Vec::new(); steps], inside: 0.0 }
+        Self { begin: Instant::now(), took: None, seconds: vec![Vec::new(); steps], inside: 0.0 }
     }
 
     fn medians(mut self) -> Vec<f64> {
@@ -163,8 +166,12 @@ impl Probe for Watch {
         Ok(())
     }
 
+    fn took(&mut self, _index: usize, seconds: f64) {
+        self.took = Some(seconds);
+    }
+
     fn after(&mut self, index: usize, _step: &Step, _read: &dyn Fn(BufferId) -> Vec<f32>) {
-        let seconds = self.begin.elapsed().as_secs_f64();
+        let seconds = self.took.take().unwrap_or_else(|| self.begin.elapsed().as_secs_f64());
         self.seconds[index].push(seconds);
         self.inside += seconds;
     }
