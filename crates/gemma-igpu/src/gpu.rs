@@ -214,6 +214,14 @@ impl Gpu {
         self.wait(self.client.sync(), deadline, "waiting for the queue")?.map_err(|error| self.error(&error))
     }
 
+    /// Hands what was launched to the driver, so that the GPU begins.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub(crate) fn submit(&self) -> Result<(), DeviceError> {
+        self.client.flush().map_err(|error| self.error(&error))
+    }
+
     /// Launches and waits. Gives the seconds between the first launch's begin and the last one's end by the adapter's clock,
     /// where it has one.
     ///

@@ -13,6 +13,7 @@ mod recording;
 mod shortlist;
 mod streams;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use gemma_hal::{
@@ -192,9 +193,6 @@ impl IgpuExecutable {
             None => run.launch(&call.deadline)?,
         }
         run.results(&mut self.results, &call.deadline)?;
-        if count == 1 {
-            self.recording.record(&run);
-        }
         cache.positions.commit(count);
         Ok(())
     }
@@ -255,7 +253,6 @@ impl Executable for IgpuExecutable {
         let _turn = gpu.turn(&call.deadline)?;
         let done = self.run_alone(call);
         if done.is_err() {
-            self.recording.abandon(&gpu);
             self.results.clear();
         }
         done
@@ -312,22 +309,42 @@ impl Run<'_> {
         }
     }
 
-    /// Launches the plan; the end of a step goes with the beginning of the next where one kernel does both.
+    /// Launches the plan.
+    ///
+    /// # Errors
+    /// [`DeviceError::Timeout`] or [`DeviceError::Cancelled`] from the deadline.
     fn launch(&self, deadline: &Deadline) -> Result<(), DeviceError> {
-        let mut steps = self.plan.steps().iter().peekable();
-        let mut left = None;
-        while let Some(step) = steps.next() {
+        self.launch_steps(0..self.plan.steps().len(), deadline)
+    }
+
+    /// Launches whole layers of the plan, and behind the last step what chooses values of the output. The end of a step goes
+    /// with the beginning of the next where one kernel does both.
+    ///
+    /// # Errors
+    /// As [`Run::launch`].
+    fn launch_steps(&self, range: Range<usize>, deadline: &Deadline) -> Result<(), DeviceError> {
+        let steps = self.plan.steps();
+        let left_to = |index: usize| {
+            let before = steps.get(index.checked_sub(1)?)?;
+            Some(&before.op).filter(|op| steps.get(index).is_some_and(|step| self.goes_with(op, &step.op)))
+        };
+        let mut index = range.start;
+        while index < range.end {
+            let step = &steps[index];
             deadline.check(&self.gpu.id, step.op.name())?;
-            if steps.next_if(|next| self.pair(&step.op, &next.op)).is_some() {
+            if index + 1 < range.end && self.pair(&step.op, &steps[index + 1].op) {
+                index += 2;
                 continue;
             }
-            self.begin(step, left.take());
-            match steps.peek() {
-                Some(next) if self.goes_with(&step.op, &next.op) => left = Some(&step.op),
-                _ => self.end(step),
+            self.begin(step, left_to(index));
+            index += 1;
+            if left_to(index).is_none() {
+                self.end(step);
             }
         }
-        self.list();
+        if range.end == steps.len() {
+            self.list();
+        }
         Ok(())
     }
 
