@@ -65,6 +65,8 @@ pub(crate) struct Gpu {
     pub(crate) matrix_plane: Option<u32>,
     /// Whether activations are rounded to 8 bits where they meet weights in block formats.
     pub(crate) rounds: bool,
+    /// Whether a cube can read in a launch what another one has written in it.
+    pub(crate) cubes_meet: bool,
     device: wgpu::Device,
     turn: Arc<Mutex<()>>,
 }
@@ -114,6 +116,7 @@ impl Gpu {
             )));
         }
         let matrix_plane = matrix_plane(&client);
+        let cubes_meet = client.properties().features.device_memory_scope;
         Ok(Self {
             id: id.into(),
             largest_plane,
@@ -122,6 +125,7 @@ impl Gpu {
             row_units,
             matrix_plane,
             rounds: true,
+            cubes_meet,
             device,
             turn,
             client,

@@ -1,11 +1,13 @@
 //! Rotary embedding, the cache's write, and attention.
 
 use cubecl::prelude::*;
-use gemma_hal::Op;
 use gemma_hal::rotary::RotaryBase;
+use gemma_hal::{Op, Plan};
 
 use super::Run;
 use super::inputs::Table;
+use crate::cache::Layer;
+use crate::kernels::attention_step as kernels;
 use crate::kernels::{attention, rotary};
 
 /// Units of a cube that works on one head.
@@ -91,8 +93,7 @@ impl Run<'_> {
         let Op::Attention { heads, cache_layer, query, output } = op else { return };
         let rows = self.rows(op);
         let layer = &self.cache.layers[*cache_layer];
-        let most_keys = layer.window.unwrap_or(layer.capacity).min(layer.capacity);
-        let parts = if rows > FEW { 1 } else { most_keys.div_ceil(LEAST_KEYS).clamp(1, MOST_PARTS) };
+        let parts = parts(layer, rows);
         let output = self.region(*output);
         let partial = if parts == 1 { &output } else { self.scratch };
         // SAFETY: a cube works on the heads of one key head of one row and writes their places in the output, or one
@@ -137,4 +138,79 @@ impl Run<'_> {
             );
         }
     }
+
+    /// A row's [`Run::rotary`] and [`Run::attention`] in one launch. False, and nothing is done, where the operations are not
+    /// these two.
+    pub(super) fn attention_step(&self, first: &Op, second: &Op) -> bool {
+        let (
+            Op::Rotary { heads, theta, stretch, cache_layer, query: Some(q), key_value },
+            Op::Attention { cache_layer: same, query, output, .. },
+        ) = (first, second)
+        else {
+            return false;
+        };
+        if !self.gpu.cubes_meet || q.query != *query || cache_layer != same || self.rows(second) != 1 {
+            return false;
+        }
+        let base = RotaryBase { theta: *theta, stretch: *stretch, dim: heads.dim };
+        let angles = self.inputs.table(Table::Angles(base), self.tokens - 1, self.tokens);
+        let layer = &self.cache.layers[*cache_layer];
+        let parts = parts(layer, 1);
+        // Without keys the queries stand in, and nobody reads them as keys.
+        let (key, value, norm) =
+            key_value.as_ref().map_or((q.query, q.query, q.norm), |kv| (kv.key, kv.value, kv.norm));
+        let step = kernels::Step {
+            heads: heads.query,
+            shared: heads.query / heads.key_value,
+            dim: heads.dim,
+            parts,
+            writes: key_value.is_some(),
+            value_norm: key_value.as_ref().is_some_and(|kv| kv.value_norm),
+            format: self.cache.format(),
+        };
+        // SAFETY: as in `rotary` and `attention`; there is a counter for each key head.
+        unsafe {
+            kernels::attention::launch_unchecked(
+                &self.gpu.client,
+                CubeCount::new_3d(heads.key_value as u32, 1, parts as u32),
+                CubeDim::new_1d(attention::UNITS),
+                self.region(q.query).arg(),
+                self.vector(q.norm).arg(),
+                self.region(key).arg(),
+                self.region(value).arg(),
+                self.vector(norm).arg(),
+                angles.arg(),
+                self.inputs.header().arg(),
+                layer.keys.words.arg(),
+                layer.keys.scales.arg(),
+                layer.values.words.arg(),
+                layer.values.scales.arg(),
+                self.scratch.arg(),
+                self.counters.arg(),
+                self.region(*output).arg(),
+                self.tokens - 1,
+                layer.window.unwrap_or(u32::MAX as usize),
+                layer.capacity,
+                q.scale,
+                self.plan.rms_eps(),
+                step,
+            );
+        }
+        true
+    }
+}
+
+/// Parts of the keys of a layer, when `rows` rows look at them.
+fn parts(layer: &Layer, rows: usize) -> usize {
+    let most_keys = layer.window.unwrap_or(layer.capacity).min(layer.capacity);
+    if rows > FEW { 1 } else { most_keys.div_ceil(LEAST_KEYS).clamp(1, MOST_PARTS) }
+}
+
+/// Counters that attention needs: one a key head.
+pub(super) fn counters(plan: &Plan) -> usize {
+    let heads = plan.steps().iter().map(|step| match &step.op {
+        Op::Attention { heads, .. } => heads.key_value,
+        _ => 0,
+    });
+    heads.max().unwrap_or(0)
 }

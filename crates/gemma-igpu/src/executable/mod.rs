@@ -93,6 +93,8 @@ pub(crate) struct IgpuExecutable {
     inputs: Inputs,
     /// For what lies between two kernels of one step.
     scratch: Region,
+    /// Zeros, which cubes count each other by.
+    counters: Region,
     /// For activations on their way to matrix units.
     halves: Option<Halves>,
     recording: Recording,
@@ -111,6 +113,7 @@ struct Run<'a> {
     weights: &'a [Stored],
     inputs: &'a Inputs,
     scratch: &'a Region,
+    counters: &'a Region,
     halves: Option<&'a Halves>,
     /// Where only the largest values are wanted.
     shortlist: Option<&'a Shortlist>,
@@ -137,7 +140,8 @@ impl IgpuExecutable {
         let matrices_used = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Matrix);
         let widest = matrices_used.map(|(named, _)| named.weight.columns()).max().unwrap_or(0);
         let halves = launch::halves_words(gpu, &plan, widest);
-        let words = inputs::words(&plan) + shortlist::words(&plan) + scratch + halves.0 + halves.1;
+        let counters = heads::counters(&plan);
+        let words = inputs::words(&plan) + shortlist::words(&plan) + scratch + counters + halves.0 + halves.1;
         let places = Arena::lasting(&plan, TOGETHER - 1);
         let bytes = places.bytes() + vectors + (words * WORD) as u64;
         let reservation = budget.reserve("activations", bytes)?;
@@ -158,6 +162,7 @@ impl IgpuExecutable {
             weights,
             inputs,
             scratch: gpu.empty("attention", scratch)?,
+            counters: gpu.upload(&vec![0; counters]),
             halves: Halves::new(gpu, halves)?,
             recording: Recording::default(),
             shortlist: Shortlist::of(gpu, &plan)?,
@@ -182,6 +187,7 @@ impl IgpuExecutable {
             weights: &self.weights,
             inputs: &self.inputs,
             scratch: &self.scratch,
+            counters: &self.counters,
             halves: self.halves.as_ref(),
             shortlist: self.shortlist.as_ref().filter(|shortlist| shortlist.wanted > 0),
             cache,
@@ -332,7 +338,7 @@ impl Run<'_> {
         while index < range.end {
             let step = &steps[index];
             deadline.check(&self.gpu.id, step.op.name())?;
-            if index + 1 < range.end && self.pair(&step.op, &steps[index + 1].op) {
+            if index + 1 < range.end && self.both(&step.op, &steps[index + 1].op) {
                 index += 2;
                 continue;
             }
@@ -346,6 +352,11 @@ impl Run<'_> {
             self.list();
         }
         Ok(())
+    }
+
+    /// Launches two steps as one, where there is a kernel for both.
+    fn both(&self, first: &Op, second: &Op) -> bool {
+        self.pair(first, second) || self.attention_step(first, second)
     }
 
     /// Launches what chooses the largest values of the output, if they are wanted.

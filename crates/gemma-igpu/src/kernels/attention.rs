@@ -6,6 +6,7 @@
 
 use cubecl::prelude::*;
 
+use super::attention_step::merge_head;
 use super::format::{Format, half_at, half_bits};
 
 /// Units of a cube.
@@ -15,10 +16,10 @@ pub(crate) const UNITS: u32 = 256;
 const LANES: usize = 8;
 
 /// Keys whose scores are in shared memory at a time; a multiple of [`LANES`].
-const TILE: usize = 64;
+pub(super) const TILE: usize = 64;
 
 /// Less than every score.
-const LOWEST: f32 = -3.0e38;
+pub(super) const LOWEST: f32 = -3.0e38;
 
 /// Values of a part of a head besides its `dim` sums: the largest score, the sum of weights.
 pub(crate) const PART_EXTRA: usize = 2;
@@ -90,7 +91,7 @@ pub(crate) fn attention(
 
 /// Scores of a tile of keys with all query heads, by eight units each.
 #[cube]
-fn score(
+pub(super) fn score(
     keys: &[u32],
     key_scales: &[u32],
     queries: &[f32],
@@ -123,7 +124,7 @@ fn score(
 
 /// Turns a tile's scores into weights and brings what was summed before to the same largest score.
 #[cube]
-fn rescale(
+pub(super) fn rescale(
     scores: &mut [f32],
     state: &mut [f32],
     sums: &mut Array<f32>,
@@ -155,7 +156,7 @@ fn rescale(
 
 /// Adds the values of a tile by their weights to the sums of all heads, a unit a value of the head.
 #[cube]
-fn gather(
+pub(super) fn gather(
     values: &[u32],
     value_scales: &[u32],
     weights: &[f32],
@@ -188,7 +189,7 @@ fn gather(
 
 /// Writes heads, or what a part of the keys adds to them.
 #[cube]
-fn write(
+pub(super) fn write(
     sums: Array<f32>,
     totals: Array<f32>,
     state: &[f32],
@@ -259,26 +260,7 @@ pub(crate) fn merge(
     #[comptime] dim: usize,
     #[comptime] parts: usize,
 ) {
-    let head = CUBE_POS_Y as usize * heads + CUBE_POS_X as usize;
-    let stride = comptime!(dim + PART_EXTRA);
-    let start = head * comptime!(parts * (dim + PART_EXTRA));
-    let mut largest = f32::new(LOWEST);
-    for part in 0..parts {
-        largest = max(largest, partial[start + part * stride + dim]);
-    }
-    let mut total = 0.0f32;
-    for part in 0..parts {
-        let at = start + part * stride + dim;
-        total += (partial[at] - largest).exp() * partial[at + 1];
-    }
-    for i in range_stepped(UNIT_POS as usize, dim, CUBE_DIM as usize) {
-        let mut sum = 0.0f32;
-        for part in 0..parts {
-            let at = start + part * stride;
-            sum += (partial[at + dim] - largest).exp() * partial[at + i];
-        }
-        output[head * dim + i] = sum / total;
-    }
+    merge_head(partial, output, CUBE_POS_Y as usize * heads + CUBE_POS_X as usize, dim, parts);
 }
 
 /// One unit's share of the product of the cached values from `start` on with the query from `q` on.

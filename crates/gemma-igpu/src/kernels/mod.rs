@@ -3,6 +3,7 @@
 //! Buffers are f32 unless a name says otherwise. Rows are run side by side along the grid's second axis.
 
 pub(crate) mod attention;
+pub(crate) mod attention_step;
 pub(crate) mod feed_forward;
 pub(crate) mod format;
 pub(crate) mod linear;

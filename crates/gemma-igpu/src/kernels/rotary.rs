@@ -101,7 +101,7 @@ fn rotate(
 
 /// Writes the head from `start` on into the cache from value `at` on, when all units of the cube have written theirs.
 #[cube]
-fn store(
+pub(super) fn store(
     values: &[f32],
     start: usize,
     words: &mut [u32],
