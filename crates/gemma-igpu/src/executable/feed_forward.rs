@@ -7,21 +7,10 @@ use super::Run;
 use super::launch::{self, FEW, Rows};
 use crate::kernels::linear::Reading;
 use crate::kernels::{feed_forward as kernels, linear};
-use crate::weight::{Matrix, Part};
+use crate::weight::Part;
 
 /// Products of one input that one launch computes.
 const TOGETHER: usize = 4;
-
-/// Two products of two inputs.
-pub(super) struct Pair<'a> {
-    pub(super) inputs: (BufferId, BufferId),
-    pub(super) outputs: (BufferId, BufferId),
-    pub(super) matrices: (&'a Matrix, &'a Matrix),
-    /// All of each matrix.
-    pub(super) parts: (&'a Part, &'a Part),
-    /// Of each input.
-    pub(super) rows: usize,
-}
 
 impl Run<'_> {
     pub(super) fn linear(&self, op: &Op) {
@@ -84,77 +73,55 @@ impl Run<'_> {
         true
     }
 
-    /// Two products that do not wait for each other; none where the operations are not that, or cannot be launched together.
-    pub(super) fn as_pair(&self, first: &Op, second: &Op) -> Option<Pair<'_>> {
+    /// Two products that do not wait for each other, in one launch. False, and nothing is done, where they are not that.
+    pub(super) fn pair(&self, first: &Op, second: &Op) -> bool {
         let (Op::Linear { input: x, parts: first_parts }, Op::Linear { input: y, parts: second_parts }) =
             (first, second)
         else {
-            return None;
+            return false;
         };
-        let ([a], [b]) = (first_parts.as_slice(), second_parts.as_slice()) else { return None };
+        let ([a], [b]) = (first_parts.as_slice(), second_parts.as_slice()) else { return false };
         let rows = self.rows(first);
         if rows > FEW || rows != self.rows(second) || *y == a.output || b.output == *x || a.output == b.output
         {
-            return None;
+            return false;
         }
-        let matrices = (self.matrix(a.weight), self.matrix(b.weight));
-        let parts = (matrices.0.whole()?, matrices.1.whole()?);
+        let (first, second) = (self.matrix(a.weight), self.matrix(b.weight));
+        let (Some(one), Some(two)) = (first.whole(), second.whole()) else { return false };
         // Both are staged side by side.
-        let places = self.staging(matrices.0).places() + self.staging(matrices.1).places();
-        let staged = self.is_staged_whole(matrices.0) && self.is_staged_whole(matrices.1);
-        (staged && places <= linear::MOST_PLACES).then_some(Pair {
-            inputs: (*x, *y),
-            outputs: (a.output, b.output),
-            matrices,
-            parts,
-            rows,
-        })
-    }
-
-    /// Two products that do not wait for each other, in one launch. False, and nothing is done, where they are not that.
-    pub(super) fn pair(&self, first: &Op, second: &Op) -> bool {
-        let Some(pair) = self.as_pair(first, second) else { return false };
-        let (one, two) = pair.parts;
-        let (cubes, units) = self.planes(one.rows.len() + two.rows.len(), pair.rows);
+        let places = self.staging(first).places() + self.staging(second).places();
+        if !self.is_staged_whole(first) || !self.is_staged_whole(second) || places > linear::MOST_PLACES {
+            return false;
+        }
+        let reading = |matrix| Reading { outputs: 1, ..self.reading(matrix, 0) };
+        let (cubes, units) = self.planes(one.rows.len() + two.rows.len(), rows);
         // SAFETY: the plan's check has compared the shapes of weights, inputs and outputs.
         unsafe {
             linear::pair::launch_unchecked(
                 &self.gpu.client,
                 cubes,
                 units,
-                self.region(pair.inputs.0).fours(),
+                self.region(*x).fours(),
                 one.words.quads(),
                 one.scales.arg(),
-                self.region(pair.outputs.0).arg(),
+                self.region(a.output).arg(),
                 one.rows.len(),
-                pair.matrices.0.columns / 4,
-                self.region(pair.inputs.1).fours(),
+                first.columns / 4,
+                self.region(*y).fours(),
                 two.words.quads(),
                 two.scales.arg(),
-                self.region(pair.outputs.1).arg(),
+                self.region(b.output).arg(),
                 two.rows.len(),
-                pair.matrices.1.columns / 4,
-                self.one_output(pair.matrices.0),
-                self.one_output(pair.matrices.1),
+                second.columns / 4,
+                reading(first),
+                reading(second),
             );
         }
         true
     }
 
-    /// How a matrix is read when a subgroup computes one output.
-    pub(super) fn one_output(&self, matrix: &Matrix) -> Reading {
-        Reading { outputs: 1, ..self.reading(matrix, 0) }
-    }
-
     pub(super) fn feed_forward(&self, op: &Op) {
-        let Op::FeedForward { down, gated, output, .. } = op else { return };
-        self.feed_forward_gate(op);
-        self.whole_products(*gated, &[(*down, *output)], self.rows(op));
-    }
-
-    /// All that comes before the product with down.
-    pub(super) fn feed_forward_gate(&self, op: &Op) {
-        let Op::FeedForward { input, gate, up, cutoff, gated, hidden, .. } = op else { return };
+        let Op::FeedForward { input, gate, up, down, cutoff, gated, hidden, output } = op else { return };
         let rows = self.rows(op);
         let done = rows <= FEW && self.gate_and_up(op, rows);
         if !done {
@@ -182,6 +149,7 @@ impl Run<'_> {
                 kernels::gate::launch_unchecked(&self.gpu.client, cubes, units, g.arg(), h.arg(), g.len());
             }
         }
+        self.whole_products(*gated, &[(*down, *output)], rows);
     }
 
     /// Gate and up in one launch, multiplied where no cutoff stands between them. False, and nothing is done, where

@@ -206,11 +206,11 @@ fn parts(layer: &Layer, rows: usize) -> usize {
     if rows > FEW { 1 } else { most_keys.div_ceil(LEAST_KEYS).clamp(1, MOST_PARTS) }
 }
 
-/// Counters that launches need: one a key head in attention, one a row behind products.
+/// Counters that attention needs: one a key head.
 pub(super) fn counters(plan: &Plan) -> usize {
     let heads = plan.steps().iter().map(|step| match &step.op {
         Op::Attention { heads, .. } => heads.key_value,
         _ => 0,
     });
-    heads.max().unwrap_or(0).max(FEW)
+    heads.max().unwrap_or(0)
 }

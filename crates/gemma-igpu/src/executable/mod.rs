@@ -12,7 +12,6 @@ mod norm;
 mod recording;
 mod shortlist;
 mod streams;
-mod tails;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,7 +32,7 @@ use recording::Recording;
 use shortlist::{Results, Shortlist};
 
 /// Steps of which one launch may do a part each: none may write where an earlier one of them still reads.
-const TOGETHER: usize = 3;
+const TOGETHER: usize = 2;
 
 /// The most query heads that share a key: each has eight units of a cube when scores become weights.
 const MOST_SHARED: usize = 16;
@@ -339,13 +338,11 @@ impl Run<'_> {
         while index < range.end {
             let step = &steps[index];
             deadline.check(&self.gpu.id, step.op.name())?;
-            let left = left_to(index);
-            let joined = if left.is_none() { self.together(&steps[index..range.end]) } else { 0 };
-            if joined > 0 {
-                index += joined;
+            if index + 1 < range.end && self.both(&step.op, &steps[index + 1].op) {
+                index += 2;
                 continue;
             }
-            self.begin(step, left);
+            self.begin(step, left_to(index));
             index += 1;
             if left_to(index).is_none() {
                 self.end(step);
@@ -357,20 +354,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Launches the first of `steps` as one, as many as there is a kernel for; gives their number, 0 where there is none.
-    fn together(&self, steps: &[Step]) -> usize {
-        match steps {
-            [a, b, c, ..] if self.pair_and_residual(&a.op, &b.op, &c.op) => 3,
-            [a, b, ..]
-                if self.feed_forward_and_correct(&a.op, &b.op)
-                    || self.per_layer_input_and_predict(&a.op, &b.op)
-                    || self.attention_step(&a.op, &b.op)
-                    || self.pair(&a.op, &b.op) =>
-            {
-                2
-            }
-            _ => 0,
-        }
+    /// Launches two steps as one, where there is a kernel for both.
+    fn both(&self, first: &Op, second: &Op) -> bool {
+        self.pair(first, second) || self.attention_step(first, second)
     }
 
     /// Launches what chooses the largest values of the output, if they are wanted.

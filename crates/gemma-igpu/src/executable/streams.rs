@@ -148,15 +148,10 @@ impl Run<'_> {
         let (u, g) = (self.region(*scaled), self.region(*gated));
         let wide = Rows { region: &u, stride: width };
         let thin = Rows { region: &g, stride: narrow };
-        self.gate(op, rows);
-        self.product(self.matrix(*projection), 0..width, &thin, &wide, rows);
-    }
-
-    /// The gate of a per-layer input.
-    pub(super) fn gate(&self, op: &Op, rows: usize) {
         if rows > FEW || !self.per_layer_gate(op, rows) {
             self.scaled_gate(op, rows);
         }
+        self.product(self.matrix(*projection), 0..width, &thin, &wide, rows);
     }
 
     /// What [`Run::per_layer_input`] has projected, added to the streams.

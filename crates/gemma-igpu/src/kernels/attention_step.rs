@@ -7,7 +7,6 @@ use cubecl::prelude::*;
 
 use super::attention::{LOWEST, PART_EXTRA, TILE, UNITS, gather, rescale, score, write};
 use super::format::Format;
-use super::last::comes_last;
 use super::rotary::store;
 
 /// How heads lie, and what is done with them.
@@ -211,9 +210,20 @@ fn merge_last(
     #[comptime] dim: usize,
     #[comptime] parts: usize,
 ) {
-    if comes_last(counters, CUBE_POS_X as usize, comptime!(parts as u32).runtime()) {
+    let mut arrived = Shared::<u32>::new();
+    // What this cube has written is there for whoever comes last.
+    sync_storage();
+    if UNIT_POS == 0 {
+        *arrived = counters[CUBE_POS_X as usize].fetch_add(1u32);
+    }
+    // And what others have written before they came is there for this one.
+    sync_storage();
+    if *arrived == comptime!(parts as u32 - 1) {
         for h in 0..shared {
             merge_head(partial, output, head + h, dim, parts);
+        }
+        if UNIT_POS == 0 {
+            counters[CUBE_POS_X as usize].store(0u32);
         }
     }
 }

@@ -59,23 +59,6 @@ pub(crate) fn product(
     output_stride: usize,
     #[comptime] reading: Reading,
 ) {
-    rows_of(words, scales, input, output, first, rows, columns, input_stride, output_stride, reading);
-}
-
-/// [`product`] as a part of a launch.
-#[cube]
-pub(super) fn rows_of(
-    words: &[Words4],
-    scales: &[u32],
-    input: &[Four],
-    output: &mut [f32],
-    first: usize,
-    rows: usize,
-    columns: usize,
-    input_stride: usize,
-    output_stride: usize,
-    #[comptime] reading: Reading,
-) {
     let mut staged = Shared::<[Words4]>::new_slice(comptime!(reading.staging.places()));
     let x = CUBE_POS_Y as usize * input_stride;
     let lines = lines(first, rows, columns, reading);
@@ -137,30 +120,6 @@ pub(crate) fn products(
 /// staged whole.
 #[cube(launch_unchecked)]
 pub(crate) fn pair(
-    input_0: &[Four],
-    words_0: &[Words4],
-    scales_0: &[u32],
-    output_0: &mut [f32],
-    rows_0: usize,
-    columns_0: usize,
-    input_1: &[Four],
-    words_1: &[Words4],
-    scales_1: &[u32],
-    output_1: &mut [f32],
-    rows_1: usize,
-    columns_1: usize,
-    #[comptime] reading_0: Reading,
-    #[comptime] reading_1: Reading,
-) {
-    two(
-        input_0, words_0, scales_0, output_0, rows_0, columns_0, input_1, words_1, scales_1, output_1,
-        rows_1, columns_1, reading_0, reading_1,
-    );
-}
-
-/// [`pair`] as a part of a launch.
-#[cube]
-pub(super) fn two(
     input_0: &[Four],
     words_0: &[Words4],
     scales_0: &[u32],

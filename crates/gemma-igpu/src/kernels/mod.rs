@@ -6,7 +6,6 @@ pub(crate) mod attention;
 pub(crate) mod attention_step;
 pub(crate) mod feed_forward;
 pub(crate) mod format;
-pub(crate) mod last;
 pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod matrix_units;
@@ -20,7 +19,6 @@ pub(crate) mod rows;
 pub(crate) mod shortlist;
 pub(crate) mod staged;
 pub(crate) mod streams;
-pub(crate) mod tails;
 pub(crate) mod tile;
 
 /// Units of a cube that works on one row of activations, where an adapter has so many.

@@ -35,25 +35,6 @@ pub(crate) fn read(values: &[Four], start: usize, #[comptime] row: Row) -> Array
     fours
 }
 
-/// [`read`] of values that this launch has written, one at a time: other views of them may be out of date.
-#[cube]
-pub(crate) fn read_written(values: &[f32], start: usize, #[comptime] row: Row) -> Array<Four> {
-    let mut fours = Array::<Four>::new(row.slices);
-    #[unroll]
-    for slice in 0..comptime!(row.slices) {
-        let i = place(slice);
-        let mut four = Four::new(0.0f32);
-        if i < row.fours {
-            #[unroll]
-            for e in 0..4usize {
-                four.insert(e, values[4 * (start + i) + e]);
-            }
-        }
-        fours[slice] = four;
-    }
-    fours
-}
-
 /// A unit's four number `slice` of a row of weights; past the end any of them.
 #[cube]
 pub(crate) fn at(values: &[Four], #[comptime] slice: usize, #[comptime] row: Row) -> Four {

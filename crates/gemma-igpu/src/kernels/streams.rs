@@ -67,48 +67,6 @@ pub(crate) fn predict(
     #[comptime] active: usize,
     #[comptime] adds: bool,
 ) {
-    let mut added = Array::<Four>::new(row.slices);
-    #[unroll]
-    for slice in 0..comptime!(row.slices) {
-        added[slice] = Four::new(0.0f32);
-    }
-    if comptime!(adds) {
-        added = read(projected, CUBE_POS_Y as usize * row.fours, row);
-    }
-    predicted(
-        streams,
-        added,
-        projected_norm,
-        router_norm,
-        router,
-        coefficients,
-        input_norm,
-        normed,
-        eps,
-        row,
-        count,
-        active,
-        adds,
-    );
-}
-
-/// [`predict`] with what is added to the other streams first, where that is wanted.
-#[cube]
-pub(super) fn predicted(
-    streams: &mut [Four],
-    added: Array<Four>,
-    projected_norm: &[Four],
-    router_norm: &[Four],
-    router: &[Four],
-    coefficients: &[f32],
-    input_norm: &[Four],
-    normed: &mut [Four],
-    eps: f32,
-    #[comptime] row: Row,
-    #[comptime] count: usize,
-    #[comptime] active: usize,
-    #[comptime] adds: bool,
-) {
     let start = CUBE_POS_Y as usize * comptime!(count * row.fours);
     let out = CUBE_POS_Y as usize * row.fours;
     let mut old = Array::<Four>::new(comptime!(count * row.slices));
@@ -121,9 +79,14 @@ pub(super) fn predicted(
         }
     }
     let mut own = Array::<Four>::new(row.slices);
+    let mut added = Array::<Four>::new(row.slices);
     #[unroll]
     for slice in 0..comptime!(row.slices) {
         own[slice] = old[comptime!(active * row.slices + slice)];
+        added[slice] = Four::new(0.0f32);
+    }
+    if comptime!(adds) {
+        added = read(projected, out, row);
     }
     let (dots, squares) = routed(&own, router_norm, router, row, count);
     let sums = cube_sums_and(dots, squares, size(&added, row));
@@ -274,43 +237,8 @@ pub(crate) fn attention_residual(
     #[comptime] active: usize,
 ) {
     let start = CUBE_POS_Y as usize * row.fours;
-    let (attended, laurel) = (read(attended, start, row), read(laurel, start, row));
-    summed(
-        streams,
-        normed,
-        attended,
-        laurel,
-        post_norm,
-        laurel_norm,
-        ffn_norm,
-        residual,
-        ffn_input,
-        eps,
-        row,
-        count,
-        active,
-    );
-}
-
-/// [`attention_residual`] of what has been read already.
-#[cube]
-pub(super) fn summed(
-    streams: &[Four],
-    normed: &[Four],
-    attended: Array<Four>,
-    laurel: Array<Four>,
-    post_norm: &[Four],
-    laurel_norm: &[Four],
-    ffn_norm: &[Four],
-    residual: &mut [Four],
-    ffn_input: &mut [Four],
-    eps: f32,
-    #[comptime] row: Row,
-    #[comptime] count: usize,
-    #[comptime] active: usize,
-) {
-    let start = CUBE_POS_Y as usize * row.fours;
     let active = CUBE_POS_Y as usize * comptime!(count * row.fours) + comptime!(active * row.fours);
+    let (attended, laurel) = (read(attended, start, row), read(laurel, start, row));
     let (mut sum, normed) = (read(streams, active, row), read(normed, start, row));
     let sums = cube_sums_and(Four::new(0.0f32), size(&attended, row), size(&laurel, row));
     let (of_attended, of_laurel) = (rms_scale(sums.1, eps, row), rms_scale(sums.2, eps, row));
@@ -348,27 +276,9 @@ pub(crate) fn correct(
     #[comptime] count: usize,
     #[comptime] active: usize,
 ) {
-    let ffn = read(ffn, CUBE_POS_Y as usize * row.fours, row);
-    corrected(streams, residual, ffn, post_norm, router_norm, router, coefficients, eps, row, count, active);
-}
-
-/// [`correct`] by what has been read already.
-#[cube]
-pub(super) fn corrected(
-    streams: &mut [Four],
-    residual: &mut [Four],
-    ffn: Array<Four>,
-    post_norm: &[Four],
-    router_norm: &[Four],
-    router: &[Four],
-    coefficients: &[f32],
-    eps: f32,
-    #[comptime] row: Row,
-    #[comptime] count: usize,
-    #[comptime] active: usize,
-) {
     let out = CUBE_POS_Y as usize * row.fours;
     let start = CUBE_POS_Y as usize * comptime!(count * row.fours);
+    let ffn = read(ffn, out, row);
     let mut z = read(&*residual, out, row);
     let scale = rms_scale(cube_sum(size(&ffn, row)), eps, row);
     #[unroll]
