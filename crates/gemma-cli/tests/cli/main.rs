@@ -23,8 +23,8 @@ use serde_json::Value;
 /// Far beyond what any of these takes; a program that hangs fails its test.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A folder that nobody can make: tests neither find nor leave anything in the user's cache.
-const NO_FOLDER: &str = "/proc/nowhere";
+/// For the user's cache: what drivers have compiled there serves the next test, and nothing is found or left anywhere else.
+const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
 
 /// What a program left behind.
 struct Done {
@@ -61,11 +61,7 @@ fn gemma(arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GEMMA_")) {
         command.env_remove(name);
     }
-    command
-        .env("XDG_CACHE_HOME", NO_FOLDER)
-        .env("XDG_CONFIG_HOME", "/nowhere")
-        .timeout(TIMEOUT)
-        .args(arguments);
+    command.env("XDG_CACHE_HOME", CACHE).env("XDG_CONFIG_HOME", "/nowhere").timeout(TIMEOUT).args(arguments);
     command
 }
 
@@ -102,7 +98,7 @@ fn spawnable(arguments: &[&str]) -> std::process::Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GEMMA_")) {
         command.env_remove(name);
     }
-    command.env("XDG_CACHE_HOME", NO_FOLDER).env("XDG_CONFIG_HOME", "/nowhere").args(arguments);
+    command.env("XDG_CACHE_HOME", CACHE).env("XDG_CONFIG_HOME", "/nowhere").args(arguments);
     command
 }
 
