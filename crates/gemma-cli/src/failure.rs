@@ -24,6 +24,14 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// In words, for who goes on all the same.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Error(error) | Self::NoDevice(error) => format!("{error:#}"),
+            Self::Invalid | Self::Interrupted | Self::ClosedPipe => "stopped".to_owned(),
+        }
+    }
+
     /// Tells the user and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         let (error, code) = match self {

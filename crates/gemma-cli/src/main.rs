@@ -4,12 +4,16 @@
 //! 2 usage or run-time error, 3 no usable device, 130 interrupted.
 
 mod args;
+mod choice;
 mod commands;
 mod devices;
 mod failure;
+mod folders;
+mod hardware;
 mod input;
 mod model;
 mod output;
+mod progress;
 mod settings;
 mod signals;
 mod vulkan;
@@ -40,6 +44,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Verb::Chat(args)) => commands::chat::chat(args),
         Some(Verb::Info(args)) => commands::info::info(args),
         Some(Verb::Doctor(args)) => commands::doctor::doctor(&args),
+        Some(Verb::Tune(args)) => commands::tune::tune(&args),
         Some(Verb::Bench(args)) => commands::bench::bench(&args),
         Some(Verb::Eval(args)) => commands::eval::eval(args),
         Some(Verb::Perplexity(args)) => commands::perplexity::perplexity(args),

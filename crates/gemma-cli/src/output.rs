@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
-
+use std::path::Path;
 use std::sync::OnceLock;
 
 use gemma_cpu::measure;
@@ -12,11 +12,18 @@ use gemma_hal::{DeviceInfo, DeviceKind};
 use gemma_orchestrator::{Engine, Stats, stats};
 use serde::Serialize;
 
+use crate::choice::Choice;
 use crate::failure::Failure;
+use crate::{devices, hardware, vulkan};
 
 /// Whether a person sits at both ends.
 pub(crate) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
+/// Whether a person may look at standard error.
+pub(crate) fn is_watched() -> bool {
+    std::io::stderr().is_terminal()
 }
 
 /// Prints a line on standard error. That nobody reads it is no reason to stop, as `eprintln!` would.
@@ -32,18 +39,19 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(writeln!(out)?)
 }
 
-/// Read bandwidth of the CPU with the engine's number of threads, in bytes a second, measured once a run of the
-/// program; none while the engine is on another device, which the CPU's figure says nothing about. The measurement takes
-/// memory of its own, so the peak until then is noted first, and is not known later.
+/// Read bandwidth of the engine's device in bytes a second. The CPU's, with the engine's number of threads, is measured once a
+/// run of the program; a GPU's is what was measured of it before, none if nothing was. The measurement takes memory of its own,
+/// so the peak until then is noted first, and is not known later.
 pub(crate) fn measured_bandwidth(engine: &Engine, peak_rss: &mut Option<u64>) -> Option<f64> {
     static BANDWIDTH: OnceLock<Option<f64>> = OnceLock::new();
     if engine.device().kind != DeviceKind::Cpu {
         // Once it has been measured, by a run on the CPU, the peak is the measurement's.
-        *peak_rss = BANDWIDTH.get().is_none().then(stats::peak_rss).flatten();
-        return None;
+        let own = BANDWIDTH.get().is_none() && !devices::has_measured();
+        *peak_rss = own.then(stats::peak_rss).flatten();
+        return devices::known_bandwidth(engine.device());
     }
     *BANDWIDTH.get_or_init(|| {
-        *peak_rss = stats::peak_rss();
+        *peak_rss = if devices::has_measured() { None } else { stats::peak_rss() };
         let pool = Pool::new(engine.device().units.max(1)).ok()?;
         Some(measure::read_bandwidth(Isa::from_env().ok()?, &pool))
     })
@@ -55,6 +63,7 @@ pub(crate) fn stats_line(
     engine: &Engine,
     bandwidth: Option<f64>,
     peak_rss: Option<u64>,
+    choice: Option<&Choice>,
 ) -> String {
     let mut parts = vec![match stats.reused_tokens {
         0 => format!("prompt {} tokens", stats.prompt_tokens),
@@ -75,7 +84,23 @@ pub(crate) fn stats_line(
     let features =
         if device.features.is_empty() { String::new() } else { format!(" {}", device.features.join(" ")) };
     let threads = threads(device).map(|threads| format!(", {threads} threads")).unwrap_or_default();
-    format!("[{} | {}, {}{features}{threads}]", parts.join(", "), device.id, device.name)
+    let chosen = choice.map(|_| ", chosen by measurement").unwrap_or_default();
+    let unused = unused_gpu(device).map(|text| format!(" | {text}")).unwrap_or_default();
+    format!("[{} | {}, {}{features}{threads}{chosen}{unused}]", parts.join(", "), device.id, device.name)
+}
+
+/// What a build without the GPU backend leaves unused, and the command that would use it.
+pub(crate) fn unused_gpu(device: &DeviceInfo) -> Option<String> {
+    if cfg!(feature = "igpu") || device.kind != DeviceKind::Cpu {
+        return None;
+    }
+    let gpus = hardware::gpus(Path::new("/"));
+    (!gpus.is_empty()).then(|| format!("GPU not in this build: {}; {}", gpus.join(", "), vulkan::BUILD))
+}
+
+/// Whether a device is a GPU.
+pub(crate) fn is_gpu(device: &DeviceInfo) -> bool {
+    matches!(device.kind, DeviceKind::IntegratedGpu | DeviceKind::DiscreteGpu)
 }
 
 /// Threads at work; none on a device that has none of ours.

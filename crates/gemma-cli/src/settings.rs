@@ -14,7 +14,7 @@ use gemma_text::{Mirostat, SamplerConfig};
 use serde::Deserialize;
 
 use crate::args::{SamplingArgs, SetupArgs};
-use crate::input;
+use crate::{folders, input};
 
 /// Largest configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -44,6 +44,17 @@ pub(crate) struct Setup {
     pub(crate) activations: Option<Activations>,
     /// Bytes.
     pub(crate) memory: u64,
+    /// Whether to show what a device was chosen from.
+    pub(crate) verbose: bool,
+}
+
+impl Setup {
+    /// Leaves nothing to choose from to a verb whose numbers are compared: auto is the CPU.
+    pub(crate) fn prefer_cpu(&mut self) {
+        if self.device == "auto" {
+            "cpu".clone_into(&mut self.device);
+        }
+    }
 }
 
 /// How text is generated.
@@ -65,6 +76,7 @@ pub(crate) fn model(args: SetupArgs) -> Result<Setup> {
 }
 
 fn resolved(args: SetupArgs) -> Result<Setup> {
+    let verbose = args.verbose;
     let args = args.or(config_file()?.model);
     let cache_dtype = args.cache_type.as_deref().map(|name| {
         let dtype = DType::from_name(name).filter(|dtype| gemma_hal::is_cache_dtype(*dtype));
@@ -83,6 +95,7 @@ fn resolved(args: SetupArgs) -> Result<Setup> {
         cache_dtype,
         activations,
         memory: memory.checked_mul(1 << 20).ok_or_else(|| anyhow!("--memory {memory}: too many MiB"))?,
+        verbose,
     })
 }
 
@@ -147,10 +160,8 @@ fn config_file() -> Result<ConfigFile> {
 
 /// The file, and whether the user named it.
 fn config_path() -> Option<(PathBuf, bool)> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(path) = variable("GEMMA_CONFIG") {
+    if let Some(path) = folders::variable("GEMMA_CONFIG") {
         return Some((path, true));
     }
-    let base = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")))?;
-    Some((base.join("gemma/config.toml"), false))
+    Some((folders::config()?.join("config.toml"), false))
 }

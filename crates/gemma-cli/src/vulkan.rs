@@ -5,15 +5,17 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use gemma_hal::Device;
+use gemma_hal::{Device, Plan};
 
+use crate::choice::Figures;
 use crate::failure::Failure;
+use crate::output;
 
 /// What to type for a build that has the backend.
 pub(crate) const BUILD: &str = "cargo build --release -p gemma-cli   # with its default features";
 
 /// A Vulkan adapter, described.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Adapter {
     /// What `--device` takes: `vulkan:0`.
     pub(crate) id: String,
@@ -21,9 +23,42 @@ pub(crate) struct Adapter {
     /// integrated, discrete, software, other.
     pub(crate) kind: &'static str,
     pub(crate) driver: String,
+    /// Bytes of its local memory.
+    pub(crate) memory: u64,
+    /// Whether that is the processor's memory too.
+    pub(crate) shares_memory: bool,
+    /// Units of the smallest and the largest subgroup.
+    pub(crate) subgroup: (u32, u32),
+    /// What it has of what kernels can use: `int8 dot`, ...
+    pub(crate) has: Vec<&'static str>,
+    /// And what it has not.
+    pub(crate) lacks: Vec<&'static str>,
 }
 
 impl Adapter {
+    /// What its measured figures are kept under: they change with the driver.
+    pub(crate) fn key(&self) -> String {
+        format!("vulkan | {} | {}", self.name, self.driver)
+    }
+
+    /// One line.
+    pub(crate) fn describe(&self) -> String {
+        let memory = match (self.memory, self.shares_memory) {
+            (0, _) => "memory not told".to_owned(),
+            (bytes, true) => format!("{} of main memory (UMA)", output::size(bytes)),
+            (bytes, false) => format!("{} of its own", output::size(bytes)),
+        };
+        let subgroup = match self.subgroup {
+            (least, most) if least == most => format!("subgroups of {most}"),
+            (least, most) => format!("subgroups of {least} to {most}"),
+        };
+        let parts = [self.name.clone(), self.kind.to_owned(), self.driver.clone(), memory, subgroup];
+        let has = self.has.iter().map(|name| (*name).to_owned());
+        let lacks = (!self.lacks.is_empty()).then(|| format!(" (not: {})", self.lacks.join(", ")));
+        let parts: Vec<String> = parts.into_iter().chain(has).collect();
+        format!("{}: {}{}", self.id, parts.join(", "), lacks.unwrap_or_default())
+    }
+
     /// Whether it is a graphics processor and no driver that computes on the CPU.
     pub(crate) fn is_gpu(&self) -> bool {
         matches!(self.kind, "integrated" | "discrete")
@@ -67,7 +102,11 @@ mod backend {
     use gemma_cpu::simd::Activations;
     use gemma_igpu::{AdapterKind, IgpuDevice, IgpuOptions};
 
-    use super::{Adapter, Arc, Device, Failure, anyhow, choose};
+    use super::{Adapter, Arc, Device, Failure, Figures, Plan, anyhow, choose};
+    use crate::choice::probe;
+
+    /// Bytes that measuring an adapter may take.
+    const MEASURING: u64 = 1 << 30;
 
     /// The adapters in the order in which the system lists them.
     #[expect(clippy::unnecessary_wraps, reason = "a build without the backend has no list")]
@@ -82,7 +121,61 @@ mod backend {
             AdapterKind::Software => "software",
             AdapterKind::Other => "other",
         };
-        Adapter { id: adapter.id, name: adapter.name, kind, driver: adapter.driver }
+        let features = adapter.features;
+        let all = [
+            ("int8 dot", features.int8_dot),
+            ("f16", features.f16),
+            ("16x16x16 matrix units", features.matrix_units),
+        ];
+        let with =
+            |wanted: bool| all.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name).collect();
+        Adapter {
+            id: adapter.id,
+            name: adapter.name,
+            kind,
+            driver: adapter.driver,
+            memory: features.memory,
+            shares_memory: features.shares_memory,
+            subgroup: features.subgroup,
+            has: with(true),
+            lacks: with(false),
+        }
+    }
+
+    /// Opens the adapter `id` to be measured.
+    fn device(id: &str) -> Result<IgpuDevice, String> {
+        let adapters = gemma_igpu::adapters();
+        let adapter = adapters.iter().find(|adapter| adapter.id == id).ok_or("there is no such adapter")?;
+        IgpuDevice::new(adapter, IgpuOptions::new(MEASURING)).map_err(|error| error.to_string())
+    }
+
+    /// Bytes a second that the adapter `id` reads.
+    ///
+    /// # Errors
+    /// Why it cannot be measured, in words.
+    pub(crate) fn read_bandwidth(id: &str) -> Result<f64, String> {
+        let measured = device(id)?.measure().map_err(|error| error.to_string())?;
+        Ok(measured.read_bandwidth)
+    }
+
+    /// All that is measured of the adapter `id`.
+    ///
+    /// # Errors
+    /// Why it cannot be measured, in words.
+    pub(crate) fn measure(id: &str) -> Result<Figures, String> {
+        let device = device(id)?;
+        let measured = device.measure().map_err(|error| error.to_string())?;
+        let operations_per_s = probe::operations_per_s(&device).map_err(|error| format!("{error:#}"))?;
+        Ok(Figures {
+            read_bytes_per_s: measured.read_bandwidth,
+            launch_s: measured.launch_seconds,
+            operations_per_s,
+        })
+    }
+
+    /// Launches of a run of one token of `plan`.
+    pub(crate) fn launches(plan: &Plan) -> usize {
+        gemma_igpu::launches(plan)
     }
 
     /// Opens the adapter that `device` names, for at most `memory` bytes of weights, activations and caches.
@@ -113,7 +206,28 @@ mod backend {
 mod backend {
     use gemma_cpu::simd::Activations;
 
-    use super::{Adapter, Arc, BUILD, Device, Failure, anyhow};
+    use super::{Adapter, Arc, BUILD, Device, Failure, Figures, Plan, anyhow};
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    pub(crate) fn read_bandwidth(_id: &str) -> Result<f64, String> {
+        Err("not in this build".to_owned())
+    }
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    pub(crate) fn measure(_id: &str) -> Result<Figures, String> {
+        Err("not in this build".to_owned())
+    }
+
+    /// None.
+    pub(crate) fn launches(_plan: &Plan) -> usize {
+        0
+    }
 
     /// None: this build lacks the backend.
     pub(crate) fn adapters() -> Option<Vec<Adapter>> {
@@ -135,14 +249,15 @@ mod backend {
     }
 }
 
-pub(crate) use backend::{adapters, open};
+pub(crate) use backend::{adapters, launches, measure, open, read_bandwidth};
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn adapter(id: &str, kind: &'static str) -> Adapter {
-        Adapter { id: id.to_owned(), name: format!("a {kind} one"), kind, driver: "1.0".to_owned() }
+        let name = format!("a {kind} one");
+        Adapter { id: id.to_owned(), name, kind, driver: "1.0".to_owned(), ..Adapter::default() }
     }
 
     #[test]

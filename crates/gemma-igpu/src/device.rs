@@ -43,7 +43,7 @@ impl IgpuOptions {
 pub struct IgpuDevice {
     info: DeviceInfo,
     budget: Budget,
-    gpu: Gpu,
+    pub(crate) gpu: Gpu,
     matrices: Arc<Matrices>,
 }
 

@@ -26,7 +26,9 @@ mod device;
 mod executable;
 mod gpu;
 mod kernels;
+mod measure;
 mod weight;
 
-pub use adapter::{Adapter, AdapterKind, adapters};
+pub use adapter::{Adapter, AdapterFeatures, AdapterKind, adapters};
 pub use device::{Activations, IgpuDevice, IgpuOptions};
+pub use measure::{Measured, launches};

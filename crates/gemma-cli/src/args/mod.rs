@@ -54,6 +54,8 @@ pub(crate) enum Verb {
     Info(InfoArgs),
     /// Show what this machine offers, what is missing and the command that mends it
     Doctor(DoctorArgs),
+    /// Measure this machine's devices anew, for --device auto
+    Tune(TuneArgs),
     /// Measure prefill and decode speed, on the CPU against its measured peaks
     Bench(BenchArgs),
     /// Logits and greedy continuations of given tokens, for scripts and for comparing engines
@@ -159,6 +161,18 @@ pub(crate) struct InfoArgs {
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
     /// Threads for the bandwidth measurement
+    #[arg(short = 't', long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `gemma tune`
+#[derive(Args, Debug)]
+pub(crate) struct TuneArgs {
+    /// Threads that the CPU is measured with [default: one a core]
     #[arg(short = 't', long, value_name = "N")]
     pub(crate) threads: Option<usize>,
 

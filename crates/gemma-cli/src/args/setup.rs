@@ -21,8 +21,8 @@ pub(crate) struct SetupArgs {
     #[arg(long, env = "GEMMA_SLICE", value_name = "NAME_OR_FILE")]
     pub(crate) slice: Option<String>,
 
-    /// Device to run on: auto, cpu, vulkan (the first GPU), vulkan:N (an adapter that `gemma doctor` lists), reference;
-    /// auto will choose by measurement, today it is the CPU [default: auto]
+    /// Device to run on: auto (the GPU where measurements say that it answers sooner than the CPU), cpu, vulkan or igpu (the
+    /// first GPU), vulkan:N (an adapter that `gemma doctor` lists), reference [default: auto, for eval and perplexity cpu]
     #[arg(long, env = "GEMMA_DEVICE", value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 
@@ -50,6 +50,11 @@ pub(crate) struct SetupArgs {
     /// weights do not count, those that are copied to a GPU do [default: 8192]
     #[arg(long, env = "GEMMA_MEMORY", value_name = "MIB")]
     pub(crate) memory: Option<u64>,
+
+    /// Show what was measured of each device that auto chose from
+    #[arg(short = 'v', long)]
+    #[serde(skip)]
+    pub(crate) verbose: bool,
 }
 
 impl SetupArgs {
@@ -91,6 +96,7 @@ impl SetupArgs {
             cache_type: self.cache_type.or(lower.cache_type),
             activations: self.activations.or(lower.activations),
             memory: self.memory.or(lower.memory),
+            verbose: self.verbose || lower.verbose,
         }
     }
 }

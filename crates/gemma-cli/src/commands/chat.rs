@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::run::{self, Printer};
 use crate::args::ChatArgs;
+use crate::choice::Choice;
 use crate::failure::Failure;
-use crate::{model, output, settings};
+use crate::model::{self, Ready};
+use crate::{output, settings};
 
 /// Tokens of an answer unless told otherwise.
 const DEFAULT_MAX_TOKENS: usize = 1024;
@@ -48,6 +50,7 @@ struct Chat<'a> {
     request: Request,
     messages: Vec<Message>,
     stats: bool,
+    choice: Option<Choice>,
 }
 
 /// What a line that was typed leads to.
@@ -65,7 +68,7 @@ pub(crate) fn chat(args: ChatArgs) -> Result<(), Failure> {
     }
     let model = model::open(&setup)?;
     let tokenizer = model.tokenizer()?;
-    let engine = model::engine(&model, &setup)?;
+    let Ready { engine, choice } = model::engine(&model, &setup)?;
     let mut chat = Chat {
         model: &model,
         session: Session::new(&engine)?,
@@ -75,6 +78,7 @@ pub(crate) fn chat(args: ChatArgs) -> Result<(), Failure> {
         messages: args.system.map(Message::system).into_iter().collect(),
         stats: args.generation.stats || (!args.generation.no_stats && io::stderr().is_terminal()),
         engine,
+        choice,
     };
     if let Some(path) = &args.load {
         chat.load(path)?;
@@ -155,7 +159,7 @@ impl Chat<'_> {
         let mut out = Printer::new(self.tokenizer, false);
         let done = out.generate(&mut self.engine, &mut self.session, &prompt, &self.request)?;
         out.end()?;
-        run::show_stats(&done, &self.engine, self.stats, !self.stats);
+        run::show_stats(&done, &self.engine, self.choice.as_ref(), self.stats, !self.stats);
         match done.finish {
             Finish::Context => {
                 output::tell("gemma: the context is full; /reset, or start with a larger --context");

@@ -35,6 +35,7 @@ struct Item {
 pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
     let prompts = read_prompts(&args.tokens)?;
     let mut setup = settings::setup(args.setup)?;
+    setup.prefer_cpu();
     let model = model::open(&setup)?;
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     // Comparisons want the model's own numbers, not those of a smaller cache or of rounded activations.
@@ -54,7 +55,7 @@ pub(crate) fn eval(args: EvalArgs) -> Result<(), Failure> {
     if args.out_logits.is_some() {
         fits(&prompts, model.config.vocabulary, setup.memory)?;
     }
-    let mut engine = model::engine(&model, &setup)?;
+    let mut engine = model::engine(&model, &setup)?.engine;
     let mut session = Session::new(&engine)?;
     let mut items = Vec::new();
     let mut logits = BTreeMap::new();

@@ -10,8 +10,11 @@ use gemma_orchestrator::{Engine, Model, Phase};
 use serde::Serialize;
 
 use crate::args::InfoArgs;
+use crate::choice::Choice;
 use crate::failure::Failure;
-use crate::{model, output, settings};
+use crate::model::{self, Ready};
+use crate::vulkan::{self, Adapter};
+use crate::{output, settings};
 
 #[derive(Serialize)]
 struct Report {
@@ -27,6 +30,10 @@ struct Report {
     context: usize,
     cache_bytes: u64,
     device: String,
+    /// How the device was chosen, where there was a choice.
+    choice: Option<Choice>,
+    /// Vulkan adapters with what they have; none where this build lacks the backend.
+    adapters: Option<Vec<String>>,
     phases: Vec<PhaseReport>,
 }
 
@@ -89,7 +96,7 @@ struct OperationReport {
 pub(crate) fn info(args: InfoArgs) -> Result<(), Failure> {
     let setup = settings::setup(args.setup)?;
     let model = model::open(&setup)?;
-    let engine = model::engine(&model, &setup)?;
+    let Ready { engine, choice } = model::engine(&model, &setup)?;
     let prefill = args.prefill.clamp(1, engine.options().chunk);
     let position = args.position.min(engine.options().context - 1);
     let phases = [
@@ -97,11 +104,11 @@ pub(crate) fn info(args: InfoArgs) -> Result<(), Failure> {
         phase(&engine.plan(Phase::Prefill)?, prefill, position),
         phase(&engine.plan(Phase::PrefillOnly)?, prefill, position),
     ];
-    let report = report(&model, &engine, phases.into());
+    let report = report(&model, &engine, choice, phases.into());
     if args.json { output::print_json(&report) } else { Ok(print(&report)?) }
 }
 
-fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Report {
+fn report(model: &Model, engine: &Engine, choice: Option<Choice>, phases: Vec<PhaseReport>) -> Report {
     let config = &model.config;
     let slice = model.slice.clone();
     let mut weight_types = BTreeMap::new();
@@ -149,6 +156,8 @@ fn report(model: &Model, engine: &Engine, phases: Vec<PhaseReport>) -> Report {
         context: engine.options().context,
         cache_bytes: engine.cache_bytes(),
         device: engine.device().id.clone(),
+        choice,
+        adapters: vulkan::adapters().map(|all| all.iter().map(Adapter::describe).collect()),
         phases,
     }
 }
@@ -260,6 +269,10 @@ fn print(report: &Report) -> std::io::Result<()> {
         config.max_context,
         output::size(report.cache_bytes)
     )?;
+    let chosen = report.choice.as_ref().map(|choice| format!(", chosen: {}", choice.reason));
+    writeln!(out, "device       {}{}", report.device, chosen.unwrap_or_default())?;
+    let mut adapters = report.adapters.iter().flatten();
+    adapters.try_for_each(|adapter| writeln!(out, "adapter      {adapter}"))?;
     report.phases.iter().try_for_each(|phase| print_phase(&mut out, phase))
 }
 

@@ -11,4 +11,5 @@ pub(crate) mod perplexity;
 pub(crate) mod quantize;
 pub(crate) mod run;
 pub(crate) mod shell;
+pub(crate) mod tune;
 pub(crate) mod validate;

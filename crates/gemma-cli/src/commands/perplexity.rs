@@ -30,6 +30,7 @@ pub(crate) fn perplexity(args: PerplexityArgs) -> Result<(), Failure> {
         super::run::read_text(std::fs::File::open(&args.file).with_context(|| name.clone())?, &name)?
     };
     let mut setup = settings::setup(args.setup)?;
+    setup.prefer_cpu();
     let model = model::open(&setup)?;
     let tokenizer = model.tokenizer()?;
     let tokens = tokenizer.encode(&text, SpecialTokens::AsText).map_err(anyhow::Error::from)?;
@@ -37,7 +38,7 @@ pub(crate) fn perplexity(args: PerplexityArgs) -> Result<(), Failure> {
         return Err(anyhow::anyhow!("{name}: a window and the text need at least two tokens").into());
     }
     setup.context.get_or_insert(args.window.min(model.config.max_context));
-    let mut engine = model::engine(&model, &setup)?;
+    let mut engine = model::engine(&model, &setup)?.engine;
     let mut session = Session::new(&engine)?;
     let bos = tokenizer.bos_id().filter(|_| tokenizer.adds_bos());
     let shows = std::io::stderr().is_terminal();

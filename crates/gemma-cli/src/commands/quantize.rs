@@ -39,7 +39,7 @@ fn importance(model: &Model, text: &Path, args: &QuantizeArgs) -> Result<Importa
     }
     let mut setup = settings::setup(SetupArgs { threads: args.export.threads, ..SetupArgs::default() })?;
     setup.context = Some(WINDOW.min(model.config.max_context));
-    let mut engine = model::engine(model, &setup)?;
+    let mut engine = model::engine(model, &setup)?.engine;
     let bos = tokenizer.bos_id().filter(|_| tokenizer.adds_bos());
     let shows = std::io::stderr().is_terminal();
     let listening = signals::listen();

@@ -11,9 +11,12 @@ use gemma_text::{Message, StopRules, Tokenizer};
 use serde_json::json;
 
 use crate::args::{ChatArgs, RunArgs};
+use crate::choice::Choice;
 use crate::failure::Failure;
+use crate::model::{self, Ready};
+use crate::progress::Waiting;
 use crate::settings::{self, Sampling};
-use crate::{input, model, output, signals};
+use crate::{input, output, signals};
 
 /// Tokens of an answer unless told otherwise.
 const DEFAULT_MAX_TOKENS: usize = 256;
@@ -42,7 +45,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let tokenizer = model.tokenizer()?;
     let raw = args.raw || (built_in && !args.template && args.system.is_none());
     let ids = prompt_ids(&model, &tokenizer, &prompt, args.system.as_deref(), raw)?;
-    let mut engine = model::engine(&model, &setup)?;
+    let Ready { mut engine, choice } = model::engine(&model, &setup)?;
     let mut session = Session::new(&engine)?;
     let request = request(&sampling, stop_rules(&model, &tokenizer, &sampling), DEFAULT_MAX_TOKENS);
     let mut out = Printer::new(&tokenizer, sampling.sampler.logprobs.is_some());
@@ -51,7 +54,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     let done = out.generate(&mut engine, &mut session, &ids, &request)?;
     out.end()?;
-    show_stats(&done, &engine, args.generation.stats, args.generation.no_stats);
+    show_stats(&done, &engine, choice.as_ref(), args.generation.stats, args.generation.no_stats);
     match done.finish {
         Finish::Cancelled if signals::cancelled() => return Err(Failure::Interrupted),
         Finish::Context => {
@@ -125,11 +128,17 @@ pub(crate) fn request(sampling: &Sampling, stop: StopRules, max_tokens: usize) -
 }
 
 /// Shows the statistics on standard error: when asked to, or when somebody looks.
-pub(crate) fn show_stats(done: &Generation, engine: &Engine, wanted: bool, unwanted: bool) {
+pub(crate) fn show_stats(
+    done: &Generation,
+    engine: &Engine,
+    choice: Option<&Choice>,
+    wanted: bool,
+    unwanted: bool,
+) {
     if wanted || (!unwanted && io::stderr().is_terminal()) {
         let mut peak_rss = None;
         let bandwidth = output::measured_bandwidth(engine, &mut peak_rss);
-        output::tell(output::stats_line(&done.stats, engine, bandwidth, peak_rss));
+        output::tell(output::stats_line(&done.stats, engine, bandwidth, peak_rss, choice));
     }
 }
 
@@ -175,7 +184,10 @@ impl<'a> Printer<'a> {
     ) -> Result<Generation, Failure> {
         let tokenizer = self.tokenizer;
         let mut closed = None;
+        let preparing = "preparing the GPU: kernels for this model are compiled";
+        let mut waiting = output::is_gpu(engine.device()).then(|| Waiting::for_work(preparing)).flatten();
         let mut emit = |piece: &Piece<'_>| {
+            drop(waiting.take());
             let text = if self.logprobs { self.json_line(piece) } else { piece.text.to_owned() };
             match self.write(&text) {
                 Ok(()) => ControlFlow::Continue(()),

@@ -23,6 +23,9 @@ use serde_json::Value;
 /// Far beyond what any of these takes; a program that hangs fails its test.
 const TIMEOUT: Duration = Duration::from_mins(2);
 
+/// For the user's cache: what drivers have compiled there serves the next test, and nothing is found or left anywhere else.
+const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+
 /// What a program left behind.
 struct Done {
     code: Option<i32>,
@@ -58,7 +61,7 @@ fn gemma(arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GEMMA_")) {
         command.env_remove(name);
     }
-    command.env("XDG_CONFIG_HOME", "/nowhere").timeout(TIMEOUT).args(arguments);
+    command.env("XDG_CACHE_HOME", CACHE).env("XDG_CONFIG_HOME", "/nowhere").timeout(TIMEOUT).args(arguments);
     command
 }
 
@@ -95,7 +98,7 @@ fn spawnable(arguments: &[&str]) -> std::process::Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GEMMA_")) {
         command.env_remove(name);
     }
-    command.env("XDG_CONFIG_HOME", "/nowhere").args(arguments);
+    command.env("XDG_CACHE_HOME", CACHE).env("XDG_CONFIG_HOME", "/nowhere").args(arguments);
     command
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{golden, run, run_with_input, text};
+use super::{done, gemma, golden, run, run_with_input, text};
 
 fn positive(value: &Value) -> f64 {
     let number = value.as_f64().unwrap_or_else(|| panic!("{value} is a number"));
@@ -250,7 +250,7 @@ fn doctor_looks_and_does_not_fail() {
     let done = run(&["doctor", "-t", "1", "--json"]);
     assert_eq!(done.stderr, "");
     let report = done.json();
-    assert!(report["note"].as_str().unwrap().contains("today it is the CPU"), "{report}");
+    assert!(report["note"].as_str().unwrap().starts_with("Models run on the CPU"), "{report}");
     let findings = report["findings"].as_array().unwrap();
     for topic in ["processor", "memory", "gpu", "vulkan", "npu", "bandwidth"] {
         assert!(findings.iter().any(|finding| finding["topic"] == topic), "{topic}: {report}");
@@ -261,4 +261,33 @@ fn doctor_looks_and_does_not_fail() {
     }
     let text = run(&["doctor", "-t", "1"]).ok();
     assert!(text.contains("GB/s read, measured"), "{text}");
+}
+
+#[test]
+fn tune_keeps_what_it_measures_in_the_users_cache_and_nowhere_else() {
+    let folder = TempDir::new().unwrap();
+    let (cache, current) = (folder.path().join("cache"), folder.path().join("current"));
+    fs::create_dir(&current).unwrap();
+    let tune = |cache: &str| {
+        let mut command = gemma(&["tune", "-t", "1", "--json"]);
+        command.env("XDG_CACHE_HOME", cache).current_dir(&current);
+        done(command).json()
+    };
+    let report = tune(text(&cache));
+    assert_eq!(report[0]["device"], "cpu", "{report}");
+    for what in ["read_bytes_per_s", "operations_per_s"] {
+        positive(&report[0]["figures"][what]);
+    }
+    let path = cache.join("gemma/devices.json");
+    let kept: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let devices = kept["devices"].as_object().unwrap();
+    assert!(devices.values().any(|figures| *figures == report[0]["figures"]), "{kept}");
+    // The specification wants an absolute path; what is damaged is written over.
+    fs::write(&path, "{").unwrap();
+    tune("relative");
+    tune(text(&cache));
+    assert!(serde_json::from_str::<Value>(&fs::read_to_string(&path).unwrap()).is_ok());
+    assert_eq!(fs::read_dir(&current).unwrap().count(), 0, "nothing in the current folder");
+    let text = run(&["tune", "-t", "1"]).ok();
+    assert!(text.starts_with("cpu ") && text.contains("GB/s"), "{text}");
 }

@@ -9,6 +9,7 @@ pub(crate) mod format;
 pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod matrix_units;
+pub(crate) mod measure;
 pub(crate) mod norm;
 pub(crate) mod packet;
 pub(crate) mod per_layer;

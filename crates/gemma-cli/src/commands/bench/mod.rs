@@ -23,13 +23,15 @@ use gemma_cpu::simd::Isa;
 use gemma_hal::{DType, Deadline, DeviceKind};
 use gemma_matformer::export::type_names;
 use gemma_matformer::{Config, Weights, synthetic};
-use gemma_orchestrator::{Engine, EngineOptions, Model, Session};
+use gemma_orchestrator::{Engine, Model, Session};
 use gemma_text::{Sampler, SamplerConfig};
 
 use crate::args::BenchArgs;
+use crate::choice::Choice;
 use crate::failure::Failure;
+use crate::model::{self, Ready};
 use crate::settings::Setup;
-use crate::{devices, model, output, settings};
+use crate::{output, settings, vulkan};
 use compare::{Comparison, Older};
 use report::{Report, Runs};
 use work::Work;
@@ -37,6 +39,7 @@ use work::Work;
 /// A model that is ready to run.
 struct Opened {
     engine: Engine,
+    choice: Option<Choice>,
     dtype: String,
     /// Where it came from files.
     model: Option<Model>,
@@ -85,7 +88,7 @@ fn files(args: &BenchArgs) -> Result<Files, Failure> {
 fn measure(args: &BenchArgs, files: &Files) -> Result<Report, Failure> {
     let mut setup = settings::setup(args.setup.clone())?;
     let begin = Instant::now();
-    let Opened { mut engine, dtype, model } = open(args, &mut setup)?;
+    let Opened { mut engine, choice, dtype, model } = open(args, &mut setup)?;
     let load_s = begin.elapsed().as_secs_f64();
     let mut session = Session::new(&engine)?;
     let (mut first_token_s, mut tokenizer_s) = (None, None);
@@ -112,6 +115,7 @@ fn measure(args: &BenchArgs, files: &Files) -> Result<Report, Failure> {
     // Measuring takes memory of its own.
     let peak_rss_bytes = gemma_orchestrator::stats::peak_rss();
     let peaks = peaks(&engine)?;
+    let read = peaks.as_ref().map(|peaks| peaks.read_bandwidth).or_else(|| gpu_bandwidth(&engine));
     let device = engine.device();
     let mut report = Report {
         shape: args.shape.clone(),
@@ -121,7 +125,7 @@ fn measure(args: &BenchArgs, files: &Files) -> Result<Report, Failure> {
         chunk: engine.options().chunk,
         cache_type: engine.options().cache_dtype.name(),
         repeat: args.repeat,
-        results: runs.into_iter().map(|runs| runs.measured(peaks.as_ref())).collect(),
+        results: runs.into_iter().map(|runs| runs.measured(peaks.as_ref(), read)).collect(),
         load_s,
         first_token_s,
         tokenizer_s,
@@ -129,9 +133,10 @@ fn measure(args: &BenchArgs, files: &Files) -> Result<Report, Failure> {
         device: format!("{} ({})", device.id, device.name),
         features: device.features.clone(),
         threads: output::threads(device),
-        measured_gb_per_s: peaks.as_ref().map(|peaks| peaks.read_bandwidth / 1e9),
+        measured_gb_per_s: read.map(|read| read / 1e9),
         peaks: peaks.as_ref().map(Into::into),
         profile,
+        choice,
         comparison: None,
         version: env!("CARGO_PKG_VERSION"),
         command: command(),
@@ -164,11 +169,8 @@ fn open(args: &BenchArgs, setup: &mut Setup) -> Result<Opened, Failure> {
             setup.model = Some(PathBuf::from(&args.shape));
             setup.context = Some(context);
             let model = model::open(setup)?;
-            return Ok(Opened {
-                engine: model::engine(&model, setup)?,
-                dtype: String::new(),
-                model: Some(model),
-            });
+            let Ready { engine, choice } = model::engine(&model, setup)?;
+            return Ok(Opened { engine, choice, dtype: String::new(), model: Some(model) });
         }
     };
     let dtype = DType::from_name(&args.dtype)
@@ -181,14 +183,8 @@ fn open(args: &BenchArgs, setup: &mut Setup) -> Result<Opened, Failure> {
             weights.slice(&config, &slice).map_err(anyhow::Error::from)?
         }
     };
-    let usual = EngineOptions::for_model(&config);
-    let options = EngineOptions {
-        context,
-        chunk: setup.chunk.unwrap_or(usual.chunk),
-        cache_dtype: setup.cache_dtype.unwrap_or(usual.cache_dtype),
-    };
-    let engine = Engine::new(config, weights, options, devices::open(setup)?)?;
-    Ok(Opened { engine, dtype: dtype.name().to_owned(), model: None })
+    let Ready { engine, choice } = model::engine_of(config, weights, context, setup)?;
+    Ok(Opened { engine, choice, dtype: dtype.name().to_owned(), model: None })
 }
 
 /// The types of a model's weights: `f32+q4_0`.
@@ -290,6 +286,17 @@ fn peaks(engine: &Engine) -> Result<Option<Peaks>, Failure> {
         .and_then(Pool::with_options)
         .and_then(|pool| Peaks::measure(isa, &pool));
     Ok(Some(measured.context("the peaks of this machine cannot be measured")?))
+}
+
+/// Bytes a second that a GPU reads, measured beside the model; none where it cannot be measured, or on another device.
+fn gpu_bandwidth(engine: &Engine) -> Option<f64> {
+    let device = engine.device();
+    if !output::is_gpu(device) {
+        return None;
+    }
+    let measured = vulkan::read_bandwidth(&device.id);
+    let told = |reason: String| output::tell(format_args!("gemma: no bandwidth of {}: {reason}", device.id));
+    measured.map_err(told).ok()
 }
 
 /// What was typed, as a shell would take it again.

@@ -9,6 +9,7 @@ use super::compare::{Comparison, Pair};
 use super::profile::Profile;
 use super::stats::Spread;
 use super::work::{Bound, Roofline, Work};
+use crate::choice::Choice;
 use crate::output;
 
 /// Kinds of operations that the text shows of a profile.
@@ -38,10 +39,13 @@ pub(super) struct Report {
     pub(super) features: Vec<String>,
     /// None on a device that has no threads of ours.
     pub(super) threads: Option<usize>,
-    /// Read bandwidth measured in this run; none, as all peaks, where the device is not the CPU.
+    /// Read bandwidth of the device, measured in this run; none where it could not be.
     pub(super) measured_gb_per_s: Option<f64>,
+    /// None where the device is not the CPU.
     pub(super) peaks: Option<PeakReport>,
     pub(super) profile: Option<Profile>,
+    /// How the device was chosen, where there was a choice.
+    pub(super) choice: Option<Choice>,
     pub(super) comparison: Option<Comparison>,
     pub(super) version: &'static str,
     pub(super) command: String,
@@ -60,7 +64,7 @@ pub(super) struct Measured {
     pub(super) gb_per_s: f64,
     /// By the plan's operations and the median time.
     pub(super) gflop_per_s: f64,
-    /// The least time that the device's peaks allow, by the median time; none, as the three below, without peaks.
+    /// The least time that the device's peaks allow, by the median time; none, as what binds it, without peaks.
     pub(super) roofline_fraction: Option<f64>,
     /// Which peak sets that time.
     pub(super) bound: Option<Bound>,
@@ -116,7 +120,8 @@ pub(super) struct Runs {
 
 impl Runs {
     /// These runs, held against the peaks of their device where they are known.
-    pub(super) fn measured(mut self, peaks: Option<&Peaks>) -> Measured {
+    /// `read` are the bytes that the device reads a second.
+    pub(super) fn measured(mut self, peaks: Option<&Peaks>, read: Option<f64>) -> Measured {
         let tokens_per_s = Spread::of_rates(self.tokens as f64, &mut self.seconds);
         let median = self.tokens as f64 / tokens_per_s.median;
         let roofline = peaks.map(|peaks| self.work.roofline(peaks));
@@ -130,7 +135,7 @@ impl Runs {
             gflop_per_s: self.work.cost.flops as f64 / median / 1e9,
             roofline_fraction: roofline.map(|roofline| roofline.seconds() / median),
             bound: roofline.map(Roofline::bound),
-            bandwidth_fraction: roofline.map(|roofline| roofline.memory_seconds / median),
+            bandwidth_fraction: read.map(|read| self.work.cost.bytes() as f64 / read / median),
             arithmetic_fraction: roofline.map(|roofline| roofline.arithmetic_seconds / median),
             seconds: self.seconds,
         }
@@ -152,7 +157,14 @@ pub(super) fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         report.load_s,
         rss.unwrap_or_default()
     )?;
-    report.peaks.iter().try_for_each(|peaks| print_peaks(peaks, out))?;
+    match (&report.peaks, report.measured_gb_per_s) {
+        (Some(peaks), _) => print_peaks(peaks, out)?,
+        (None, Some(read)) => writeln!(out, "measured: read {read:.1} GB/s")?,
+        (None, None) => {}
+    }
+    if let Some(choice) = &report.choice {
+        writeln!(out, "{} chosen: {}", choice.device, choice.reason)?;
+    }
     report.results.iter().try_for_each(|result| print_phase(result, out))?;
     report.profile.iter().try_for_each(|profile| print_profile(profile, out))?;
     report.comparison.iter().try_for_each(|comparison| print_comparison(comparison, out))
@@ -175,7 +187,8 @@ fn print_phase(result: &Measured, out: &mut dyn Write) -> io::Result<()> {
     let rate = result.tokens_per_s;
     let roofline = result.roofline();
     let roofline = roofline.map(|(percent, bound)| format!("  {percent:>3.0} % of roofline ({bound})"));
-    let roofline = roofline.unwrap_or_default();
+    let read = || Some(format!("  {:>3.0} % of measured bandwidth", result.bandwidth_fraction? * 100.0));
+    let roofline = roofline.or_else(read).unwrap_or_default();
     writeln!(
         out,
         "{:<8} {:>5} tokens at depth {:<5} {:>8.2} tok/s (min {:.2}, max {:.2})  {:>6.2} GB/s  {:>7.1} GFLOP/s{roofline}",

@@ -57,7 +57,10 @@ fn report(text: &str) -> Report {
         chunk: 128,
         cache_type: "f16",
         repeat: 5,
-        results: vec![prefill.measured(peaks.as_ref()), decode.measured(peaks.as_ref())],
+        results: vec![
+            prefill.measured(peaks.as_ref(), Some(40e9)),
+            decode.measured(peaks.as_ref(), Some(40e9)),
+        ],
         load_s: 0.25,
         first_token_s: Some(0.5),
         tokenizer_s: None,
@@ -68,6 +71,7 @@ fn report(text: &str) -> Report {
         measured_gb_per_s: Some(40.0),
         peaks: peaks.as_ref().map(Into::into),
         profile: Some(profile),
+        choice: None,
         comparison: None,
         version: "0.0.0",
         command: text.to_owned(),
@@ -167,7 +171,7 @@ fn a_run_is_held_against_the_peak_that_binds_it() {
 fn a_device_without_peaks_is_held_against_none() {
     let mut report = report("gpu");
     let decode = || runs("decode", 32, &[1.6, 1.7, 1.5], 43_000_000_000, 130_000_000_000);
-    report.results = vec![decode().measured(None)];
+    report.results = vec![decode().measured(None, None)];
     (report.threads, report.measured_gb_per_s, report.peaks) = (None, None, None);
     let json = serde_json::to_value(&report).unwrap();
     for key in ["threads", "measured_gb_per_s", "peaks"] {
@@ -186,6 +190,23 @@ fn a_device_without_peaks_is_held_against_none() {
         assert!(!page.contains(part), "{part}: {page}");
     }
     assert!(text.contains("20.00 tok/s") && page.contains("20.00"), "{text}{page}");
+}
+
+#[test]
+fn a_device_with_a_bandwidth_alone_is_held_against_it() {
+    let mut report = report("gpu");
+    let decode = runs("decode", 32, &[1.6, 1.7, 1.5], 43_000_000_000, 130_000_000_000);
+    report.results = vec![decode.measured(None, Some(400e9))];
+    (report.threads, report.measured_gb_per_s, report.peaks) = (None, Some(400.0), None);
+    let [decode] = &report.results[..] else { panic!("one phase") };
+    assert!((decode.bandwidth_fraction.unwrap() - 43.0 / 400.0 / 1.6).abs() < 1e-9, "{decode:?}");
+    assert_eq!((decode.roofline_fraction, decode.bound, decode.arithmetic_fraction), (None, None, None));
+    let mut text = Vec::new();
+    print(&report, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    for part in ["measured: read 400.0 GB/s", "7 % of measured bandwidth"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]

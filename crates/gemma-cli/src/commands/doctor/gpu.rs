@@ -2,9 +2,8 @@
 
 use super::Finding;
 use super::machine::Machine;
+use crate::hardware::{self, AMD};
 use crate::{output, vulkan};
-
-const AMD: u32 = 0x1002;
 
 /// AMD's integrated GPUs that the later backends are for.
 const INTEGRATED: [(u32, &str); 6] = [
@@ -21,7 +20,7 @@ pub(super) const JOIN_GROUPS: &str = "sudo usermod -aG render,video $USER   # th
 
 /// What the system tells.
 pub(super) fn findings(machine: &Machine<'_>) -> Vec<Finding> {
-    let cards = machine.names("sys/class/drm").into_iter().filter(|name| is_card(name));
+    let cards = machine.names("sys/class/drm").into_iter().filter(|name| hardware::is_card(name));
     let cards: Vec<Card> = cards.filter_map(|name| Card::read(machine, &name)).collect();
     let mut all: Vec<Finding> = cards.iter().flat_map(|card| card.findings(machine)).collect();
     if cards.is_empty() {
@@ -56,12 +55,7 @@ impl Card {
     fn findings(&self, machine: &Machine<'_>) -> Vec<Finding> {
         let ids = format!("{:04x}:{:04x}", self.vendor, self.device);
         let name = INTEGRATED.iter().find(|(id, _)| self.vendor == AMD && *id == self.device);
-        let maker = match self.vendor {
-            AMD => "AMD",
-            0x10de => "NVIDIA",
-            0x8086 => "Intel",
-            _ => "vendor not known",
-        };
+        let maker = hardware::maker(self.vendor).unwrap_or("vendor not known");
         let name = name.map_or_else(|| maker.to_owned(), |(_, name)| format!("{maker} {name}"));
         let mut all = vec![match machine.link_name(&format!("{}/driver", self.folder)) {
             Some(driver) => Finding::ok("gpu", format!("{name} ({ids}), driver {driver}")),
@@ -77,12 +71,6 @@ impl Card {
         }
         all
     }
-}
-
-/// `card0`, but not its connectors, `card0-HDMI-A-1`.
-fn is_card(name: &str) -> bool {
-    let digits = name.strip_prefix("card").unwrap_or_default();
-    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn nodes(machine: &Machine<'_>) -> Finding {
@@ -121,22 +109,25 @@ fn drivers(machine: &Machine<'_>) -> Finding {
 fn adapters(machine: &Machine<'_>) -> Vec<Finding> {
     let topic = "vulkan-adapter";
     let Some(adapters) = &machine.adapters else {
-        return vec![
-            Finding::missing(topic, "this build has no Vulkan backend (feature igpu)")
-                .mended_by(vulkan::BUILD),
-        ];
+        let gpus = hardware::gpus(machine.root);
+        let found = "this build has no Vulkan backend (feature igpu)";
+        return vec![if gpus.is_empty() {
+            Finding::missing(topic, found).mended_by(vulkan::BUILD)
+        } else {
+            let found = format!("{found}, which could use the GPU: {}", gpus.join(", "));
+            Finding::missing(topic, found).mended_by(format!("{}, then gemma --device vulkan", vulkan::BUILD))
+        }];
     };
     if adapters.is_empty() {
         let found = "no adapter: there is no loader (libvulkan.so.1), or none of its drivers finds a device";
         return vec![Finding::missing(topic, found)];
     }
     let described = adapters.iter().map(|adapter| {
-        let vulkan::Adapter { id, name, kind, driver } = adapter;
-        let finding = Finding::ok(topic, format!("{id}: {name}, {kind}, {driver}"));
-        match *kind {
-            _ if adapter.is_gpu() => {
-                finding.mended_by(format!("--device {id} runs models on it; auto is the CPU"))
-            }
+        let finding = Finding::ok(topic, adapter.describe());
+        let id = &adapter.id;
+        match adapter.kind {
+            _ if adapter.is_gpu() => finding
+                .mended_by(format!("--device {id} runs models on it; auto measures it and may choose it")),
             "software" => finding.mended_by(format!("--device {id} computes on the CPU, slowly: for tests")),
             _ => finding,
         }

@@ -21,8 +21,12 @@ use crate::failure::Failure;
 use crate::{devices, output};
 use machine::Machine;
 
-const NOTE: &str = "Models run on the CPU unless --device names a GPU: auto will choose by measurement, today it is the CPU. \
-    What is said of HIP and of the NPU is what later backends need.";
+const NOTE: &str = if cfg!(feature = "igpu") {
+    "Models run on the CPU, or on a GPU where measurements say that it answers sooner; --device names one. What is said of HIP \
+     and of the NPU is what later backends need."
+} else {
+    "Models run on the CPU: this build has no GPU backend. What is said of HIP and of the NPU is what later backends need."
+};
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -83,7 +83,17 @@ fn look(tree: &Path, may_use: &dyn Fn(&Path) -> bool, memlock: Option<u64>) -> V
 }
 
 fn adapter(id: &str, name: &str, kind: &'static str) -> Adapter {
-    Adapter { id: id.to_owned(), name: name.to_owned(), kind, driver: "Mesa 25.0.7".to_owned() }
+    Adapter {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        kind,
+        driver: "Mesa 25.0.7".to_owned(),
+        memory: 8 << 30,
+        shares_memory: kind == "integrated",
+        subgroup: (32, 64),
+        has: vec!["int8 dot", "f16"],
+        lacks: vec!["16x16x16 matrix units"],
+    }
 }
 
 fn radeon() -> Adapter {
@@ -138,7 +148,13 @@ fn a_laptop_with_everything() {
 #[test]
 fn adapters_are_listed_with_the_flag_that_uses_them() {
     let tree = laptop(&[]);
-    let software = adapter("vulkan:1", "llvmpipe", "software");
+    let software = Adapter {
+        memory: 0,
+        subgroup: (8, 8),
+        has: vec!["int8 dot", "f16", "16x16x16 matrix units"],
+        lacks: Vec::new(),
+        ..adapter("vulkan:1", "llvmpipe", "software")
+    };
     let virtual_one = adapter("vulkan:2", "Virtio", "other");
     let found = |adapters: Option<Vec<Adapter>>| {
         let all = look_with(tree.path(), ANYONE, None, adapters).into_iter();
@@ -150,20 +166,35 @@ fn adapters_are_listed_with_the_flag_that_uses_them() {
         found(Some(vec![radeon(), software, virtual_one])),
         [
             ok(
-                "vulkan:0: AMD Radeon 780M, integrated, Mesa 25.0.7",
-                Some("--device vulkan:0 runs models on it; auto is the CPU")
+                "vulkan:0: AMD Radeon 780M, integrated, Mesa 25.0.7, 8.00 GiB of main memory (UMA), \
+                 subgroups of 32 to 64, int8 dot, f16 (not: 16x16x16 matrix units)",
+                Some("--device vulkan:0 runs models on it; auto measures it and may choose it")
             ),
             ok(
-                "vulkan:1: llvmpipe, software, Mesa 25.0.7",
+                "vulkan:1: llvmpipe, software, Mesa 25.0.7, memory not told, subgroups of 8, int8 dot, f16, \
+                 16x16x16 matrix units",
                 Some("--device vulkan:1 computes on the CPU, slowly: for tests")
             ),
-            ok("vulkan:2: Virtio, other, Mesa 25.0.7", None),
+            ok(
+                "vulkan:2: Virtio, other, Mesa 25.0.7, 8.00 GiB of its own, subgroups of 32 to 64, int8 dot, f16 \
+                 (not: 16x16x16 matrix units)",
+                None
+            ),
         ]
     );
     for (adapters, part) in [(Some(Vec::new()), "there is no loader"), (None, "(feature igpu)")] {
         let [(status, text, _)] = &found(adapters)[..] else { panic!("one finding: {part}") };
         assert!(*status == Status::Missing && text.contains(part), "{text}");
     }
+}
+
+#[test]
+fn a_build_without_the_backend_says_which_gpu_it_leaves_unused() {
+    let tree = laptop(&[]);
+    let all = look_with(tree.path(), ANYONE, None, None);
+    let finding = topic(&all, "vulkan-adapter");
+    assert!(finding.found.ends_with("which could use the GPU: AMD"), "{finding:?}");
+    assert!(finding.remedy.as_deref().unwrap().ends_with("then gemma --device vulkan"), "{finding:?}");
 }
 
 #[test]

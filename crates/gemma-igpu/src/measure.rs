@@ -1,0 +1,202 @@
+//! What an adapter reaches: bytes read and copied a second, and what a launch costs.
+//!
+//! Reports divide by these figures and the choice of a device is made from them. Best of several passes, because everything
+//! that disturbs a pass makes it slower. It measures the adapter alone, never a model.
+
+use std::time::{Duration, Instant};
+
+use cubecl::client::Graph;
+use cubecl::prelude::*;
+use gemma_hal::{Deadline, DeviceError, Op, Plan};
+
+use crate::device::IgpuDevice;
+use crate::gpu::{Gpu, Region, WORD};
+use crate::kernels::measure;
+
+/// Bytes that are read in a pass: beyond the caches of the GPUs that this is for. Where an adapter takes less in one piece it
+/// is that much, which caches of the processor may hold under a software driver.
+const BUFFER: u64 = 256 << 20;
+
+/// Each of the two bandwidths is measured for at least this long.
+const DURATION: Duration = Duration::from_millis(50);
+
+/// Passes of every measurement at least.
+const FEWEST_PASSES: usize = 3;
+
+/// Units of a cube.
+const UNITS: usize = 256;
+
+/// Fours that a unit reads.
+const TURNS: usize = 32;
+
+/// Launches of a chain, each of which waits for the one before.
+const CHAIN: usize = 256;
+
+/// When a driver that does not answer is given up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What an adapter reaches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Bytes read from its memory a second.
+    pub read_bandwidth: f64,
+    /// Bytes copied within its memory a second; each counts once as read and once as written.
+    pub copy_bandwidth: f64,
+    /// Seconds that a small launch takes which waits for the one before, in a recorded chain where the driver records.
+    pub launch_seconds: f64,
+}
+
+impl IgpuDevice {
+    /// Measures the adapter, which takes some 0.2 s after its three kernels are compiled, and, for that time, 512 MiB of its
+    /// memory at most.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`], [`DeviceError::Timeout`] after 20 s, or what the driver says.
+    pub fn measure(&self) -> Result<Measured, DeviceError> {
+        let deadline = Deadline::after(PATIENCE);
+        let _turn = self.gpu.turn(&deadline)?;
+        let measured = bandwidths(&self.gpu, &deadline).and_then(|(read_bandwidth, copy_bandwidth)| {
+            let launch_seconds = launch_cost(&self.gpu, &deadline)?;
+            Ok(Measured { read_bandwidth, copy_bandwidth, launch_seconds })
+        });
+        // The runtime keeps memory for what comes next; a model shall have it.
+        let _ = self.gpu.client.memory_cleanup();
+        measured
+    }
+}
+
+/// Launches of a run of one token of `plan`, by kinds of operations: products count one a matrix, others what they take when
+/// nothing is joined. An account for estimates: adapters and sizes change it by some.
+pub fn launches(plan: &Plan) -> usize {
+    let of = |op: &Op| match op {
+        Op::Linear { parts, .. } => parts.len(),
+        Op::AltUpInit { projections, .. } | Op::AltUpMerge { projections, .. } => projections.len() + 1,
+        Op::Attention { .. } | Op::FeedForward { .. } | Op::PerLayerEmbed { .. } => 2,
+        Op::PerLayerInput { .. } => 3,
+        _ => 1,
+    };
+    plan.steps().iter().map(|step| of(&step.op)).sum()
+}
+
+/// Bytes read a second, and bytes read and written a second when copying.
+fn bandwidths(gpu: &Gpu, deadline: &Deadline) -> Result<(f64, f64), DeviceError> {
+    let of_cube = UNITS * TURNS * 4;
+    let cubes = (BUFFER.min(gpu.largest_binding) as usize / WORD / of_cube).max(1);
+    let words = cubes * of_cube;
+    let (values, copies) = (gpu.empty("measured memory", words)?, gpu.empty("measured memory", words)?);
+    let (count, units) = (CubeCount::new_1d(cubes as u32), CubeDim::new_1d(UNITS as u32));
+    let copy = || {
+        // SAFETY: `cubes` cubes of `UNITS` units cover `words` words with `TURNS` fours each, and both regions have so many.
+        unsafe {
+            measure::copy::launch_unchecked(
+                &gpu.client,
+                count.clone(),
+                units,
+                values.quads(),
+                copies.quads(),
+                TURNS,
+            );
+        }
+    };
+    let read = || {
+        // SAFETY: as above; a unit writes one sum, and `copies` has room for many more.
+        unsafe {
+            measure::read::launch_unchecked(
+                &gpu.client,
+                count.clone(),
+                units,
+                values.quads(),
+                copies.arg(),
+                TURNS,
+            );
+        }
+    };
+    let bytes = (words * WORD) as f64;
+    // Pages that were never written may all be the same one.
+    gpu.write(&values, vec![0; words]);
+    let copied = 2.0 * bytes / best_pass(gpu, deadline, DURATION, &copy)?;
+    Ok((bytes / best_pass(gpu, deadline, DURATION, &read)?, copied))
+}
+
+/// Seconds of a launch in a chain.
+fn launch_cost(gpu: &Gpu, deadline: &Deadline) -> Result<f64, DeviceError> {
+    let values = gpu.upload(&[0; UNITS]);
+    let chain = || (0..CHAIN).for_each(|_| step(gpu, &values));
+    let graph = record(gpu, deadline, &chain)?;
+    let run = || match &graph {
+        // SAFETY: the launches touch `values` alone, which lives as long as the graph; all work is on one stream.
+        Some(graph) => drop(unsafe { graph.replay() }),
+        None => chain(),
+    };
+    let all = best_pass(gpu, deadline, Duration::ZERO, &run)?;
+    // What waiting for an idle queue takes is no part of it.
+    let idle = best_pass(gpu, deadline, Duration::ZERO, &|| {})?;
+    Ok((all - idle).max(0.0) / CHAIN as f64)
+}
+
+fn step(gpu: &Gpu, values: &Region) {
+    // SAFETY: a unit a value.
+    unsafe {
+        measure::step::launch_unchecked(
+            &gpu.client,
+            CubeCount::new_1d(1),
+            CubeDim::new_1d(UNITS as u32),
+            values.arg(),
+        );
+    }
+}
+
+/// `work`, recorded; none where the driver does not record.
+fn record(gpu: &Gpu, deadline: &Deadline, work: &dyn Fn()) -> Result<Option<Graph>, DeviceError> {
+    if gpu.client.graph_prepare().is_err() {
+        return Ok(None);
+    }
+    work();
+    let warm = gpu.sync(deadline);
+    let started = warm.is_ok() && gpu.client.start_capture().is_ok();
+    if started {
+        work();
+    }
+    let graph = gpu.client.stop_capture();
+    warm?;
+    Ok(graph.ok().filter(|_| started))
+}
+
+/// Seconds of the shortest of the passes that fit in `duration`, after one that warms up.
+fn best_pass(
+    gpu: &Gpu,
+    deadline: &Deadline,
+    duration: Duration,
+    work: &dyn Fn(),
+) -> Result<f64, DeviceError> {
+    work();
+    gpu.sync(deadline)?;
+    let (start, mut best, mut passes) = (Instant::now(), Duration::MAX, 0);
+    while passes < FEWEST_PASSES || start.elapsed() < duration {
+        let pass = Instant::now();
+        work();
+        gpu.sync(deadline)?;
+        best = best.min(pass.elapsed());
+        passes += 1;
+    }
+    Ok(best.as_secs_f64().max(f64::MIN_POSITIVE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{IgpuOptions, adapters};
+
+    #[test]
+    fn more_than_the_slowest_adapter_and_less_than_any() {
+        let adapters = adapters();
+        let adapter =
+            adapters.first().expect("a Vulkan adapter: apt-get install mesa-vulkan-drivers libvulkan1");
+        let device = IgpuDevice::new(adapter, IgpuOptions::new(1 << 30)).unwrap();
+        let Measured { read_bandwidth, copy_bandwidth, launch_seconds } = device.measure().unwrap();
+        for (what, bytes) in [("read", read_bandwidth), ("copied", copy_bandwidth)] {
+            assert!((1e7..1e14).contains(&bytes), "{bytes} bytes {what} a second");
+        }
+        assert!((0.0..0.1).contains(&launch_seconds), "{launch_seconds} s a launch");
+    }
+}
