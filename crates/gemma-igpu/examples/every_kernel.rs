@@ -1,8 +1,9 @@
 //! Launches every kernel of decode and prefill on the first Vulkan adapter, so that its driver compiles them all.
 //!
-//! Models have the widths of Gemma 3n E2B and E4B and of Gemma 3 270M, few layers of each kind, and random weights. `cargo xtask
+//! Models have the widths of Gemma 3n E2B and E4B and of Gemma 3 270M, few layers of each kind, and zeros for weights. `cargo xtask
 //! radv` runs this where a driver compiles and computes nothing: outputs are not looked at. Ends when its standard input does,
-//! so that whoever reads the compilation log of the runtime, which is written behind, can wait for all of it.
+//! so that whoever reads the compilation log of the runtime, which is written behind, can wait for all of it. With the argument
+//! `chunk` only chunks of a prompt run, with activations as matrix units take them.
 #![expect(clippy::print_stdout, reason = "a program that says what it runs")]
 
 use std::error::Error;
@@ -10,10 +11,12 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gemma_hal::{CACHE_DTYPES, Call, DType, Deadline, Device, Outputs};
+use gemma_hal::{CACHE_DTYPES, Call, DType, Deadline, Device, Executable, Outputs, Storage, Weight};
 use gemma_igpu::{Activations, Adapter, IgpuDevice, IgpuOptions, adapters};
 use gemma_matformer::plan::{self, PlanOptions};
-use gemma_matformer::{Config, LayerKind, ModelFamily, synthetic};
+use gemma_matformer::{
+    Config, Gemma3nLayerWeights, Gemma3nWeights, KvWeights, LayerKind, LayerWeights, ModelFamily, Weights,
+};
 
 /// Tokens of a chunk of a prompt.
 const CHUNK: usize = 128;
@@ -31,48 +34,62 @@ fn main() -> Result<(), Box<dyn Error>> {
     let adapters = adapters();
     let adapter = adapters.first().ok_or("no Vulkan adapter")?;
     println!("{}, {}", adapter.name, adapter.driver);
-    for activations in [Activations::Rounded, Activations::Float32] {
-        for dtype in DType::ALL {
-            run(adapter, activations, "E2B", &e2b(), dtype, &[DType::F16])?;
-        }
-        run(adapter, activations, "E4B", &e4b(), DType::Q4_0, &[DType::F16])?;
-        run(adapter, activations, "270M", &gemma3(), DType::Q8_0, &CACHE_DTYPES)?;
+    let only_chunks = std::env::args().any(|argument| argument == "chunk");
+    for dtype in DType::ALL {
+        run(adapter, "E2B", &e2b(), dtype, &[DType::F16], only_chunks)?;
+    }
+    if !only_chunks {
+        run(adapter, "E4B", &e4b(), DType::Q4_0, &[DType::F16], false)?;
+        run(adapter, "270M", &gemma3(), DType::Q8_0, &CACHE_DTYPES, false)?;
     }
     println!("done");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
-/// Decode of a token and prefill of a chunk with each type of cache.
+/// Decode of a token and prefill of a chunk, with each kind of activations and each type of cache.
 fn run(
     adapter: &Adapter,
-    activations: Activations,
     name: &str,
     config: &Config,
     dtype: DType,
     caches: &[DType],
+    only_chunks: bool,
 ) -> Result<(), Box<dyn Error>> {
-    let device = IgpuDevice::new(adapter, IgpuOptions { activations, ..IgpuOptions::new(MEMORY) })?;
     let began = Instant::now();
-    let weights = synthetic::weights(config, dtype, 1)?;
-    for cache_dtype in caches {
-        for max_tokens in [1, CHUNK] {
-            let options = PlanOptions {
-                name: "run".to_owned(),
-                max_tokens,
-                outputs: Outputs::Last,
-                cache_dtype: *cache_dtype,
-            };
-            let plan = Arc::new(plan::build(config, &weights, &options)?);
-            let mut executable = device.prepare(Arc::clone(&plan))?;
-            let mut cache = device.create_cache(plan.cache(), CONTEXT, CHUNK)?;
-            let tokens: Vec<u32> = (0..max_tokens as u32).collect();
-            let deadline = Deadline::after(LIMIT);
-            executable.run(Call { tokens: &tokens, cache: cache.as_mut(), deadline, probe: None })?;
+    let weights = zeros(config, dtype);
+    let all = [Activations::Rounded, Activations::Float32];
+    for activations in all.into_iter().take(if only_chunks { 1 } else { all.len() }) {
+        let device = IgpuDevice::new(adapter, IgpuOptions { activations, ..IgpuOptions::new(MEMORY) })?;
+        for cache_dtype in caches {
+            // The plan of a chunk is kept until that of a token is there, so that they share matrices.
+            let _chunk = launch(&device, config, &weights, *cache_dtype, CHUNK)?;
+            if !only_chunks {
+                launch(&device, config, &weights, *cache_dtype, 1)?;
+            }
         }
     }
-    println!("{name} in {dtype}, {activations:?}: {:.1} s", began.elapsed().as_secs_f32());
+    println!("{name} in {dtype}: {:.1} s", began.elapsed().as_secs_f32());
     Ok(())
+}
+
+/// One run of `tokens` tokens.
+fn launch(
+    device: &IgpuDevice,
+    config: &Config,
+    weights: &Weights,
+    cache_dtype: DType,
+    tokens: usize,
+) -> Result<Box<dyn Executable>, Box<dyn Error>> {
+    let options =
+        PlanOptions { name: "run".to_owned(), max_tokens: tokens, outputs: Outputs::Last, cache_dtype };
+    let plan = Arc::new(plan::build(config, weights, &options)?);
+    let mut executable = device.prepare(Arc::clone(&plan))?;
+    let mut cache = device.create_cache(plan.cache(), CONTEXT, CHUNK)?;
+    let tokens: Vec<u32> = (0..tokens as u32).collect();
+    let deadline = Deadline::after(LIMIT);
+    executable.run(Call { tokens: &tokens, cache: cache.as_mut(), deadline, probe: None })?;
+    Ok(executable)
 }
 
 /// E2B with one layer of each kind: sliding and full, sparse and dense, with keys and values of its own and without.
@@ -113,5 +130,70 @@ fn gemma3() -> Config {
         query_scale: 1.0 / 16.0,
         softcap: None,
         ..Config::e2b()
+    }
+}
+
+/// Weights of `config` with matrices in `dtype`, or bf16 where their rows do not end on a block of it. All are the same zeros, so that
+/// a device uploads each shape once.
+fn zeros(config: &Config, dtype: DType) -> Weights {
+    let (d, p) = (config.hidden, config.ple_width);
+    let blocks = config.layers() * p;
+    let widest = config.ffn_widths.iter().copied().max().unwrap_or(0);
+    let values = [config.ple_vocabulary * blocks, config.vocabulary * d, widest * d];
+    let storage = Storage::new("zeros", vec![0; 4 * values.into_iter().max().unwrap_or(0)]);
+    let view = |rows, columns, dtype| {
+        Weight::new(storage.clone(), 0, rows, columns, dtype)
+            .expect("there are as many zeros as the largest has")
+    };
+    let matrix = |rows, columns: usize| {
+        let fits = columns.is_multiple_of(dtype.block_len());
+        view(rows, columns, if fits { dtype } else { DType::BF16 })
+    };
+    let small = |rows, columns| view(rows, columns, DType::F32);
+    let streams = config.altup_streams;
+    let is_3n = config.family == ModelFamily::Gemma3n;
+    let layer = |layer: usize| LayerWeights {
+        input_norm: small(1, d),
+        q: matrix(config.query_width(), d),
+        q_norm: small(1, config.head_dim),
+        kv: config.owns_kv(layer).then(|| KvWeights {
+            k: matrix(config.kv_width(), d),
+            k_norm: small(1, config.head_dim),
+            v: matrix(config.kv_width(), d),
+        }),
+        unused_kv: None,
+        o: matrix(d, config.query_width()),
+        post_attention_norm: small(1, d),
+        pre_ffn_norm: small(1, d),
+        gate: matrix(config.ffn_widths[layer], d),
+        up: matrix(config.ffn_widths[layer], d),
+        down: matrix(d, config.ffn_widths[layer]),
+        post_ffn_norm: small(1, d),
+        gemma3n: is_3n.then(|| Gemma3nLayerWeights {
+            router: matrix(streams, d),
+            router_norm: small(1, d),
+            prediction: small(streams * streams, streams),
+            correction: small(streams, streams),
+            correct_scale: small(1, d),
+            laurel_left: matrix(config.laurel_rank, d),
+            laurel_right: matrix(d, config.laurel_rank),
+            laurel_norm: small(1, d),
+            ple_gate: matrix(p, d),
+            ple_out: matrix(d, p),
+            post_ple_norm: small(1, d),
+        }),
+    };
+    Weights {
+        embed: matrix(config.vocabulary, d),
+        norm: small(1, d),
+        layers: (0..config.layers()).map(layer).collect(),
+        gemma3n: is_3n.then(|| Gemma3nWeights {
+            ple_table: matrix(config.ple_vocabulary, blocks),
+            ple_projection: matrix(blocks, d),
+            ple_norm: small(1, p),
+            altup_projections: (1..streams).map(|_| matrix(d, d)).collect(),
+            altup_unembed: (1..streams).map(|_| matrix(d, d)).collect(),
+            ple_blocks: (0..config.layers()).collect(),
+        }),
     }
 }

@@ -93,6 +93,41 @@ unsafe extern "system" fn properties(_: vk::PhysicalDevice, out: *mut vk::Physic
 
 unsafe extern "system" fn properties2(_: vk::PhysicalDevice, out: *mut vk::PhysicalDeviceProperties2<'_>) {
     ask_target!(fp_v1_1, get_physical_device_properties2, out);
+    if let Some(size) = drivers::subgroup() {
+        // SAFETY: the caller gives a chain, which has just been filled.
+        unsafe { fix_subgroups(out.cast(), size) };
+    }
+}
+
+/// Overwrites what was said of sizes of subgroups.
+///
+/// # Safety
+/// `next` is a chain of properties.
+unsafe fn fix_subgroups(mut next: *mut vk::BaseOutStructure<'_>, size: u32) {
+    // SAFETY: as the caller promises; the type of a structure says which it is.
+    while let Some(structure) = unsafe { next.as_mut() } {
+        let this = std::mem::replace(&mut next, structure.p_next);
+        // SAFETY: as above.
+        unsafe {
+            match structure.s_type {
+                vk::StructureType::PHYSICAL_DEVICE_SUBGROUP_PROPERTIES => {
+                    (*this.cast::<vk::PhysicalDeviceSubgroupProperties<'_>>()).subgroup_size = size;
+                }
+                vk::StructureType::PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES => {
+                    (*this.cast::<vk::PhysicalDeviceVulkan11Properties<'_>>()).subgroup_size = size;
+                }
+                vk::StructureType::PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES => {
+                    let control = &mut *this.cast::<vk::PhysicalDeviceSubgroupSizeControlProperties<'_>>();
+                    (control.min_subgroup_size, control.max_subgroup_size) = (size, size);
+                }
+                vk::StructureType::PHYSICAL_DEVICE_VULKAN_1_3_PROPERTIES => {
+                    let control = &mut *this.cast::<vk::PhysicalDeviceVulkan13Properties<'_>>();
+                    (control.min_subgroup_size, control.max_subgroup_size) = (size, size);
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 unsafe extern "system" fn features(_: vk::PhysicalDevice, out: *mut vk::PhysicalDeviceFeatures) {

@@ -14,6 +14,9 @@ type Find = unsafe extern "system" fn(vk::Instance, *const c_char) -> vk::PFN_vk
 const COMPILER: &str = "GEMMA_RADV_COMPILER";
 const SOFTWARE: &str = "GEMMA_RADV_SOFTWARE";
 
+/// Where the one size of subgroups is given.
+const SUBGROUP: &str = "GEMMA_RADV_SUBGROUP";
+
 /// A driver's library.
 pub(crate) struct Driver {
     negotiate: Negotiate,
@@ -46,6 +49,12 @@ pub(crate) fn drivers() -> Option<&'static Drivers> {
 pub(crate) fn target() -> Option<&'static Target> {
     static TARGET: OnceLock<Option<Target>> = OnceLock::new();
     TARGET.get_or_init(|| Target::open(&drivers()?.compiler)).as_ref()
+}
+
+/// The one size that subgroups shall have; none where it is RADV's choice.
+pub(crate) fn subgroup() -> Option<u32> {
+    static SIZE: OnceLock<Option<u32>> = OnceLock::new();
+    *SIZE.get_or_init(|| env::var(SUBGROUP).ok()?.parse().ok())
 }
 
 impl Driver {

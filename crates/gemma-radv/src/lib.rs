@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | `GEMMA_RADV_COMPILER` | `libvulkan_radeon.so` |
 //! | `GEMMA_RADV_SOFTWARE` | `libvulkan_lvp.so` |
-//! | `GEMMA_RADV_REPORT` | a file to which each pipeline is appended as a line of JSON |
+//! | `GEMMA_RADV_REPORT` | a file to which each pipeline is appended as lines of JSON |
+//! | `GEMMA_RADV_SUBGROUP` | not needed: the one size that subgroups have, 32 or 64, in place of both and RADV's choice |
 
 mod adapter;
 mod device;

@@ -12,6 +12,7 @@ use ash::vk;
 use serde_json::{Map, Value, json};
 
 use crate::device::Devices;
+use crate::drivers;
 
 /// Where the report's file is named.
 const REPORT: &str = "GEMMA_RADV_REPORT";
@@ -35,7 +36,14 @@ pub(crate) unsafe fn compile(
     write(&json!({ "begins": entry }))?;
     info.flags |= vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
         | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
-    // SAFETY: as the caller promises.
+    let mut required = vk::PipelineShaderStageRequiredSubgroupSizeCreateInfo::default();
+    if let Some(size) = drivers::subgroup() {
+        required.required_subgroup_size = size;
+        required.p_next = info.stage.p_next.cast_mut();
+        info.stage.p_next = (&raw const required).cast();
+        info.stage.flags &= !vk::PipelineShaderStageCreateFlags::ALLOW_VARYING_SUBGROUP_SIZE;
+    }
+    // SAFETY: as the caller promises; `required` outlives the call.
     let made = unsafe { devices.compiler.create_compute_pipelines(vk::PipelineCache::null(), &[info], None) };
     let pipeline = match made {
         Ok(made) => made[0],
