@@ -36,7 +36,7 @@ const NEEDED: &str = "apt-get install -t bookworm-backports mesa-vulkan-drivers 
 pub(super) enum Pass {
     /// By RADV, among those of 32 and of 64 units.
     Own,
-    /// All have 32 units, as kernels for matrix units need it; only those of many rows are compiled.
+    /// All have 64 units, and the adapter says so, which kernels for matrix units need; only a chunk of a prompt is run.
     MatrixUnits,
 }
 
@@ -92,7 +92,7 @@ pub(super) fn compile(root: &Path, pass: Pass, least: &str) -> anyhow::Result<Co
         .stdout(Stdio::piped())
         .stderr(fs::File::create(work.join("stderr"))?);
     if pass == Pass::MatrixUnits {
-        command.env("GEMMA_RADV_SUBGROUP", "32").arg("chunk");
+        command.env("GEMMA_RADV_SUBGROUP", "64").arg("chunk");
     }
     let mut child = command.spawn().context("the example did not start")?;
     let mesa = run(&mut child, &report, &log, least);

@@ -96,9 +96,11 @@ impl Kernel {
 
     /// What kernels have in common that one figure is committed for.
     pub(super) fn key(&self) -> String {
-        let wave = if self.wave == 32 { "wave32" } else { "" };
-        let parts = [&*self.name, &self.format, self.activations, wave];
-        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+        [&*self.name, &self.format, self.activations]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// What is wrong whatever the committed figures say.

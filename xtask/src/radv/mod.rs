@@ -32,11 +32,15 @@ pub(crate) fn run(root: &Path, check: bool, skip_older: bool) -> anyhow::Result<
         Err(error) => return Err(error).with_context(|| path.display().to_string()),
     };
     let mut kernels = Vec::new();
-    let mut mesa = String::new();
+    let (mut mesa, mut forced) = (String::new(), 0);
     for pass in Pass::ALL {
         match compile::compile(root, pass, &committed.mesa)? {
             Compiled::Kernels { mesa: version, kernels: more } => {
                 mesa = version;
+                let is_new =
+                    |kernel: &Kernel| kernels.iter().all(|known: &Kernel| known.entry != kernel.entry);
+                let more: Vec<Kernel> = more.into_iter().filter(is_new).collect();
+                forced += if pass == Pass::Own { 0 } else { more.len() };
                 kernels.extend(more);
             }
             Compiled::TooOld(reason) if skip_older => {
@@ -51,7 +55,7 @@ pub(crate) fn run(root: &Path, check: bool, skip_older: bool) -> anyhow::Result<
     let mut faults = faults(&kernels);
     let page = root.join(PAGE);
     let text = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
-    let renewed = table::renew(&text, &mesa, &kernels)
+    let renewed = table::renew(&text, &mesa, &kernels, forced)
         .with_context(|| format!("{PAGE} has lost the marks of its generated part"))?;
     if check {
         faults.extend(committed.compare(&kernels));

@@ -36,8 +36,9 @@ pub(super) fn all(kernels: &[Kernel]) -> String {
     text
 }
 
-/// `page` with its generated part made of `kernels`; none without the lines around it.
-pub(super) fn renew(page: &str, mesa: &str, kernels: &[Kernel]) -> Option<String> {
+/// `page` with its generated part made of `kernels`, `forced` of which the backend takes only where all subgroups are told to have
+/// one size; none without the lines around it.
+pub(super) fn renew(page: &str, mesa: &str, kernels: &[Kernel], forced: usize) -> Option<String> {
     let (before, rest) = page.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
     let kinds = kernels.chunk_by(|a, b| a.key() == b.key());
@@ -45,6 +46,13 @@ pub(super) fn renew(page: &str, mesa: &str, kernels: &[Kernel]) -> Option<String
         "\nRADV of Mesa {mesa} for gfx1103; {} kernels. Most, or for waves the fewest, of all shapes that a line stands for.\n\n",
         kernels.len()
     );
+    if forced > 0 {
+        let _ = writeln!(
+            text,
+            "**{forced} of them, for matrix units, are not taken on this driver as it is**: it says that subgroups have 32 to 64 units, and the \
+             backend asks for one size. They were compiled as if it said 64, which is the size it gives every kernel.\n"
+        );
+    }
     text.push_str("| kernel | weights or cache | activations | shapes | wave | VGPRs | SGPRs | LDS, bytes | waves a SIMD | code, bytes | dot4 | wmma |\n");
     text.push_str("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for kind in kinds {
@@ -80,12 +88,13 @@ mod tests {
             |name: &str, vgprs| Kernel { name: name.to_owned(), vgprs, wave: 64, ..Kernel::default() };
         let kernels = [kernel("a::b", 40), kernel("a::b", 48), kernel("c::d", 24)];
         let page = format!("above\n{BEGIN}\nold\n{END}\nbelow\n");
-        let new = renew(&page, "25.0.7", &kernels).unwrap();
+        let new = renew(&page, "25.0.7", &kernels, 1).unwrap();
         assert!(new.starts_with("above\n") && new.ends_with("\nbelow\n") && !new.contains("old"));
         assert!(
             new.contains("| `a::b` |  |  | 2 | 64 | 48 |") && new.contains("| `c::d` |  |  | 1 | 64 | 24 |")
         );
-        assert_eq!(renew(&new, "25.0.7", &kernels).unwrap(), new);
-        assert!(renew("no marks", "25.0.7", &kernels).is_none());
+        assert_eq!(renew(&new, "25.0.7", &kernels, 1).unwrap(), new);
+        assert!(!renew(&page, "25.0.7", &kernels, 0).unwrap().contains("not taken"));
+        assert!(renew("no marks", "25.0.7", &kernels, 0).is_none());
     }
 }
