@@ -133,67 +133,83 @@ fn gemma3() -> Config {
     }
 }
 
-/// Weights of `config` with matrices in `dtype`, or bf16 where their rows do not end on a block of it. All are the same zeros, so that
-/// a device uploads each shape once.
+/// Weights that are all the same zeros, so that a device uploads each shape once. Matrices have one type, or bf16 where their rows
+/// do not end on a block of it.
+struct Zeros {
+    storage: Storage,
+    dtype: DType,
+}
+
+impl Zeros {
+    fn matrix(&self, rows: usize, columns: usize) -> Weight {
+        let fits = columns.is_multiple_of(self.dtype.block_len());
+        self.view(rows, columns, if fits { self.dtype } else { DType::BF16 })
+    }
+
+    fn small(&self, rows: usize, columns: usize) -> Weight {
+        self.view(rows, columns, DType::F32)
+    }
+
+    fn view(&self, rows: usize, columns: usize, dtype: DType) -> Weight {
+        let weight = Weight::new(self.storage.clone(), 0, rows, columns, dtype);
+        weight.expect("there are as many zeros as the largest weight has")
+    }
+}
+
+/// Weights of `config` with matrices in `dtype`.
 fn zeros(config: &Config, dtype: DType) -> Weights {
     let (d, p) = (config.hidden, config.ple_width);
     let blocks = config.layers() * p;
     let widest = config.ffn_widths.iter().copied().max().unwrap_or(0);
-    let values = [config.ple_vocabulary * blocks, config.vocabulary * d, widest * d];
-    let storage = Storage::new("zeros", vec![0; 4 * values.into_iter().max().unwrap_or(0)]);
-    let view = |rows, columns, dtype| {
-        Weight::new(storage.clone(), 0, rows, columns, dtype)
-            .expect("there are as many zeros as the largest has")
-    };
-    let matrix = |rows, columns: usize| {
-        let fits = columns.is_multiple_of(dtype.block_len());
-        view(rows, columns, if fits { dtype } else { DType::BF16 })
-    };
-    let small = |rows, columns| view(rows, columns, DType::F32);
-    let streams = config.altup_streams;
-    let is_3n = config.family == ModelFamily::Gemma3n;
-    let layer = |layer: usize| LayerWeights {
-        input_norm: small(1, d),
-        q: matrix(config.query_width(), d),
-        q_norm: small(1, config.head_dim),
-        kv: config.owns_kv(layer).then(|| KvWeights {
-            k: matrix(config.kv_width(), d),
-            k_norm: small(1, config.head_dim),
-            v: matrix(config.kv_width(), d),
+    let most = (config.ple_vocabulary * blocks).max(config.vocabulary * d).max(widest * d);
+    let of = Zeros { storage: Storage::new("zeros", vec![0; 4 * most]), dtype };
+    let squares = || (1..config.altup_streams).map(|_| of.matrix(d, d)).collect();
+    Weights {
+        embed: of.matrix(config.vocabulary, d),
+        norm: of.small(1, d),
+        layers: (0..config.layers()).map(|index| layer(&of, config, index)).collect(),
+        gemma3n: (config.family == ModelFamily::Gemma3n).then(|| Gemma3nWeights {
+            ple_table: of.matrix(config.ple_vocabulary, blocks),
+            ple_projection: of.matrix(blocks, d),
+            ple_norm: of.small(1, p),
+            altup_projections: squares(),
+            altup_unembed: squares(),
+            ple_blocks: (0..config.layers()).collect(),
+        }),
+    }
+}
+
+fn layer(of: &Zeros, config: &Config, index: usize) -> LayerWeights {
+    let (d, p, streams) = (config.hidden, config.ple_width, config.altup_streams);
+    LayerWeights {
+        input_norm: of.small(1, d),
+        q: of.matrix(config.query_width(), d),
+        q_norm: of.small(1, config.head_dim),
+        kv: config.owns_kv(index).then(|| KvWeights {
+            k: of.matrix(config.kv_width(), d),
+            k_norm: of.small(1, config.head_dim),
+            v: of.matrix(config.kv_width(), d),
         }),
         unused_kv: None,
-        o: matrix(d, config.query_width()),
-        post_attention_norm: small(1, d),
-        pre_ffn_norm: small(1, d),
-        gate: matrix(config.ffn_widths[layer], d),
-        up: matrix(config.ffn_widths[layer], d),
-        down: matrix(d, config.ffn_widths[layer]),
-        post_ffn_norm: small(1, d),
-        gemma3n: is_3n.then(|| Gemma3nLayerWeights {
-            router: matrix(streams, d),
-            router_norm: small(1, d),
-            prediction: small(streams * streams, streams),
-            correction: small(streams, streams),
-            correct_scale: small(1, d),
-            laurel_left: matrix(config.laurel_rank, d),
-            laurel_right: matrix(d, config.laurel_rank),
-            laurel_norm: small(1, d),
-            ple_gate: matrix(p, d),
-            ple_out: matrix(d, p),
-            post_ple_norm: small(1, d),
-        }),
-    };
-    Weights {
-        embed: matrix(config.vocabulary, d),
-        norm: small(1, d),
-        layers: (0..config.layers()).map(layer).collect(),
-        gemma3n: is_3n.then(|| Gemma3nWeights {
-            ple_table: matrix(config.ple_vocabulary, blocks),
-            ple_projection: matrix(blocks, d),
-            ple_norm: small(1, p),
-            altup_projections: (1..streams).map(|_| matrix(d, d)).collect(),
-            altup_unembed: (1..streams).map(|_| matrix(d, d)).collect(),
-            ple_blocks: (0..config.layers()).collect(),
+        o: of.matrix(d, config.query_width()),
+        post_attention_norm: of.small(1, d),
+        pre_ffn_norm: of.small(1, d),
+        gate: of.matrix(config.ffn_widths[index], d),
+        up: of.matrix(config.ffn_widths[index], d),
+        down: of.matrix(d, config.ffn_widths[index]),
+        post_ffn_norm: of.small(1, d),
+        gemma3n: (config.family == ModelFamily::Gemma3n).then(|| Gemma3nLayerWeights {
+            router: of.matrix(streams, d),
+            router_norm: of.small(1, d),
+            prediction: of.small(streams * streams, streams),
+            correction: of.small(streams, streams),
+            correct_scale: of.small(1, d),
+            laurel_left: of.matrix(config.laurel_rank, d),
+            laurel_right: of.matrix(d, config.laurel_rank),
+            laurel_norm: of.small(1, d),
+            ple_gate: of.matrix(p, d),
+            ple_out: of.matrix(d, p),
+            post_ple_norm: of.small(1, d),
         }),
     }
 }

@@ -69,6 +69,7 @@ pub(crate) fn function_of_adapters(name: &CStr) -> vk::PFN_vkVoidFunction {
     }
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn create_instance(
     info: *const vk::InstanceCreateInfo<'_>,
     allocator: *const vk::AllocationCallbacks<'_>,
@@ -87,10 +88,12 @@ unsafe extern "system" fn create_instance(
     result
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn properties(_: vk::PhysicalDevice, out: *mut vk::PhysicalDeviceProperties) {
     ask_target!(fp_v1_0, get_physical_device_properties, out);
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn properties2(_: vk::PhysicalDevice, out: *mut vk::PhysicalDeviceProperties2<'_>) {
     ask_target!(fp_v1_1, get_physical_device_properties2, out);
     if let Some(size) = drivers::subgroup() {
@@ -130,14 +133,17 @@ unsafe fn fix_subgroups(mut next: *mut vk::BaseOutStructure<'_>, size: u32) {
     }
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn features(_: vk::PhysicalDevice, out: *mut vk::PhysicalDeviceFeatures) {
     ask_target!(fp_v1_0, get_physical_device_features, out);
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn features2(_: vk::PhysicalDevice, out: *mut vk::PhysicalDeviceFeatures2<'_>) {
     ask_target!(fp_v1_1, get_physical_device_features2, out);
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn extensions(
     _: vk::PhysicalDevice,
     layer: *const std::ffi::c_char,
@@ -151,6 +157,7 @@ unsafe extern "system" fn extensions(
     unsafe { (instance.fp_v1_0().enumerate_device_extension_properties)(*adapter, layer, count, out) }
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn matrices(
     _: vk::PhysicalDevice,
     count: *mut u32,

@@ -82,6 +82,7 @@ pub(crate) fn function(name: &CStr) -> vk::PFN_vkVoidFunction {
     }
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 pub(crate) unsafe extern "system" fn find(device: vk::Device, name: *const c_char) -> vk::PFN_vkVoidFunction {
     // SAFETY: the caller gives a name that ends.
     let ours = function(unsafe { CStr::from_ptr(name) });
@@ -90,6 +91,7 @@ pub(crate) unsafe extern "system" fn find(device: vk::Device, name: *const c_cha
     ours.or_else(|| unsafe { (software.fp_v1_0().get_device_proc_addr)(device, name) })
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 pub(crate) unsafe extern "system" fn create_device(
     adapter: vk::PhysicalDevice,
     info: *const vk::DeviceCreateInfo<'_>,
@@ -177,6 +179,7 @@ impl Devices {
     }
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn create_module(
     device: vk::Device,
     info: *const vk::ShaderModuleCreateInfo<'_>,
@@ -189,6 +192,7 @@ unsafe extern "system" fn create_module(
     unsafe { (compiler.fp_v1_0().create_shader_module)(compiler.handle(), info, std::ptr::null(), module) }
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn destroy_module(
     device: vk::Device,
     module: vk::ShaderModule,
@@ -200,6 +204,7 @@ unsafe extern "system" fn destroy_module(
     }
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn create_set_layout(
     device: vk::Device,
     info: *const vk::DescriptorSetLayoutCreateInfo<'_>,
@@ -225,6 +230,7 @@ unsafe extern "system" fn create_set_layout(
     }
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn create_layout(
     device: vk::Device,
     info: *const vk::PipelineLayoutCreateInfo<'_>,
@@ -257,6 +263,7 @@ unsafe extern "system" fn create_layout(
     }
 }
 
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 unsafe extern "system" fn create_pipelines(
     device: vk::Device,
     _: vk::PipelineCache,

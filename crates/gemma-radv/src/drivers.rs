@@ -1,13 +1,15 @@
 //! The two drivers behind this one, loaded without Vulkan's loader in between, and RADV's only adapter.
 
 use std::env;
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 use std::sync::OnceLock;
 
 use ash::vk;
 use libloading::Library;
 
+// SAFETY: every driver exports a function of this type.
 type Negotiate = unsafe extern "system" fn(*mut u32) -> vk::Result;
+// SAFETY: every driver exports a function of this type.
 type Find = unsafe extern "system" fn(vk::Instance, *const c_char) -> vk::PFN_vkVoidFunction;
 
 /// Where a driver's library is named.
@@ -117,7 +119,8 @@ impl Drivers {
         // SAFETY: as the caller promises.
         let (mut one, mut two) = unsafe { (*version, *version) };
         // SAFETY: both places live as long as the calls.
-        let results = unsafe { [(self.software.negotiate)(&mut one), (self.compiler.negotiate)(&mut two)] };
+        let results =
+            unsafe { [(self.software.negotiate)(&raw mut one), (self.compiler.negotiate)(&raw mut two)] };
         // SAFETY: as the caller promises.
         unsafe { *version = one.min(two) };
         results.into_iter().find(|result| *result != vk::Result::SUCCESS).unwrap_or(vk::Result::SUCCESS)
@@ -126,9 +129,8 @@ impl Drivers {
 
 impl Target {
     fn open(compiler: &Driver) -> Option<Self> {
-        let application = vk::ApplicationInfo::default()
-            .application_name(CStr::from_bytes_with_nul(b"gemma-radv\0").ok()?)
-            .api_version(vk::API_VERSION_1_3);
+        let application =
+            vk::ApplicationInfo::default().application_name(c"gemma-radv").api_version(vk::API_VERSION_1_3);
         let info = vk::InstanceCreateInfo::default().application_info(&application);
         // SAFETY: the instance lives until the process ends; all that `info` points to outlives the call.
         let instance = unsafe { compiler.entry().create_instance(&info, None) }.ok()?;

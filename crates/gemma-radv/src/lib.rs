@@ -24,6 +24,7 @@ use ash::vk;
 ///
 /// # Safety
 /// As Vulkan's loader promises its drivers.
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn vk_icdNegotiateLoaderICDInterfaceVersion(version: *mut u32) -> vk::Result {
     let Some(drivers) = drivers::drivers() else { return vk::Result::ERROR_INCOMPATIBLE_DRIVER };
@@ -35,6 +36,7 @@ pub unsafe extern "system" fn vk_icdNegotiateLoaderICDInterfaceVersion(version: 
 ///
 /// # Safety
 /// As Vulkan's loader promises its drivers.
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn vk_icdGetInstanceProcAddr(
     instance: vk::Instance,
@@ -50,6 +52,7 @@ pub unsafe extern "system" fn vk_icdGetInstanceProcAddr(
 ///
 /// # Safety
 /// As Vulkan's loader promises its drivers.
+// SAFETY: called through Vulkan, whose valid usage says what the arguments are.
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn vk_icdGetPhysicalDeviceProcAddr(
     instance: vk::Instance,

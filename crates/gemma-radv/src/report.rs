@@ -106,7 +106,7 @@ unsafe fn assembly(
         (executables.fp().get_pipeline_executable_internal_representations_khr)(
             devices.compiler.handle(),
             executable,
-            &mut count,
+            &raw mut count,
             all.as_mut_ptr(),
         )
     };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -106,19 +106,22 @@ pub(super) fn compile(root: &Path, pass: Pass, least: &str) -> anyhow::Result<Co
             let kernels = kernels(&fs::read_to_string(&report)?, &fs::read_to_string(&log)?, &build)?;
             Ok(Compiled::Kernels { mesa, kernels })
         }
-        Said::Ended => {
-            let errors = fs::read_to_string(work.join("stderr")).unwrap_or_default();
-            let unfinished = unfinished(&fs::read_to_string(&report).unwrap_or_default());
-            let reason = match unfinished {
-                Some(entry) => format!("RADV did not survive {entry}"),
-                None if errors.contains("Unknown family") => {
-                    return Ok(Compiled::TooOld(format!("this Mesa does not know {FAMILY}: {NEEDED}")));
-                }
-                None => "it ended early".to_owned(),
-            };
-            bail!("{EXAMPLE}: {status}; {reason}; see {}\n{errors}", work.display())
-        }
+        Said::Ended => why_ended(&work, &report, status),
     }
+}
+
+/// The error of an example that has ended early, or that this Mesa is too old.
+fn why_ended(work: &Path, report: &Path, status: ExitStatus) -> anyhow::Result<Compiled> {
+    let errors = fs::read_to_string(work.join("stderr")).unwrap_or_default();
+    let unfinished = unfinished(&fs::read_to_string(report).unwrap_or_default());
+    let reason = match unfinished {
+        Some(entry) => format!("RADV did not survive {entry}"),
+        None if errors.contains("Unknown family") => {
+            return Ok(Compiled::TooOld(format!("this Mesa does not know {FAMILY}: {NEEDED}")));
+        }
+        None => "it ended early".to_owned(),
+    };
+    bail!("{EXAMPLE}: {status}; {reason}; see {}\n{errors}", work.display())
 }
 
 /// What the example has said.
