@@ -74,7 +74,8 @@ pub(super) fn compile(root: &Path, pass: Pass, least: &str) -> anyhow::Result<Co
     let library = build.join("debug/libgemma_radv.so");
     let icd = json!({ "library_path": library, "api_version": "1.3.0" });
     fs::write(&driver, json!({ "file_format_version": "1.0.1", "ICD": icd }).to_string())?;
-    let logger = format!("[compilation]\nlogger = {{ level = \"full\", file = {log:?}, append = false }}\n");
+    let logger =
+        format!("[compilation]\nlogger = {{ level = \"full\", file = {}, append = false }}\n", json!(log));
     fs::write(work.join("cubecl.toml"), logger)?;
     let mut command = Command::new(build.join("debug/examples").join(EXAMPLE));
     command
@@ -226,7 +227,7 @@ fn library(name: &str) -> anyhow::Result<Option<PathBuf>> {
         let path = entry?.path();
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bits = cfg!(target_arch = "x86_64") && file.contains("i686");
-        if file.starts_with(name) && file.ends_with(".json") && !bits {
+        if file.starts_with(name) && path.extension().is_some_and(|end| end == "json") && !bits {
             let text = fs::read_to_string(&path)?;
             let driver: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
             return Ok(driver["ICD"]["library_path"].as_str().map(PathBuf::from));
