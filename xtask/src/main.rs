@@ -6,6 +6,7 @@
 mod default_model;
 mod fuzz;
 mod goldens;
+mod radv;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -44,6 +45,15 @@ enum Chore {
         #[arg(long, default_value_t = 2)]
         jobs: usize,
     },
+    /// Compile every kernel of the GPU backend with Mesa's RADV for the Radeon 780M, without a GPU
+    Radv {
+        /// Compare with the committed figures and table, and leave those alone
+        #[arg(long)]
+        check: bool,
+        /// With a Mesa older than that of the figures, or none, say so and end well
+        #[arg(long)]
+        skip_older: bool,
+    },
     /// Make assets/nano-q8_0.gguf from a checkpoint folder in bf16
     DefaultModel {
         /// The folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json
@@ -61,6 +71,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Tidy => tidy::run(root),
         Chore::Goldens { check, python } => goldens::make(root, &python, check),
         Chore::Fuzz { targets, seconds, jobs } => fuzz::run(root, targets, seconds, jobs),
+        Chore::Radv { check, skip_older } => radv::run(root, check, skip_older),
         Chore::DefaultModel { from, out } => {
             default_model::make(&from, &out.unwrap_or_else(|| root.join(default_model::PLACE)))
         }

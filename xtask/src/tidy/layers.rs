@@ -13,10 +13,12 @@ type Layer = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Lowest first. Only the program, tests and benches name a backend; a backend never knows the model,
 /// though its tests may run one.
-const LAYERS: [Layer; 9] = [
+const LAYERS: [Layer; 10] = [
     ("gemma-hal", &[], &[]),
     ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
     ("gemma-igpu", &["gemma-hal"], &["gemma-cpu", "gemma-matformer"]),
+    // A driver that proofs run on; it knows none of us, and nobody links it.
+    ("gemma-radv", &[], &[]),
     ("gemma-matformer", &["gemma-hal"], &["gemma-cpu"]),
     ("gemma-text", &[], &[]),
     ("gemma-orchestrator", &["gemma-hal", "gemma-matformer", "gemma-text"], &["gemma-cpu", "gemma-igpu"]),
