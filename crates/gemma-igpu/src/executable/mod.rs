@@ -8,6 +8,7 @@ mod feed_forward;
 mod heads;
 mod inputs;
 mod launch;
+mod linear;
 mod norm;
 mod recording;
 mod streams;
@@ -25,8 +26,10 @@ use crate::kernels::rotary::LARGEST_HEAD;
 use crate::kernels::streams::MOST_STREAMS;
 use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
-use launch::Halves;
+use launch::{Halves, Launcher};
 use recording::Recording;
+
+pub use linear::Linear;
 
 /// The most query heads that share a key: each has eight units of a cube when scores become weights.
 const MOST_SHARED: usize = 16;
@@ -94,15 +97,23 @@ pub(crate) struct IgpuExecutable {
 
 /// A run in the making.
 struct Run<'a> {
+    launcher: Launcher<'a>,
     plan: &'a Plan,
-    gpu: &'a Gpu,
     arena: &'a Region,
     weights: &'a [Stored],
     inputs: &'a Inputs,
     scratch: &'a Region,
-    halves: Option<&'a Halves>,
     cache: &'a IgpuCache,
     tokens: usize,
+}
+
+/// A run launches as everything does.
+impl<'a> std::ops::Deref for Run<'a> {
+    type Target = Launcher<'a>;
+
+    fn deref(&self) -> &Launcher<'a> {
+        &self.launcher
+    }
 }
 
 impl IgpuExecutable {
@@ -123,7 +134,7 @@ impl IgpuExecutable {
         let scratch = plan.steps().iter().map(|step| heads::scratch_values(&step.op)).max().unwrap_or(0);
         let matrices_used = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Matrix);
         let widest = matrices_used.map(|(named, _)| named.weight.columns()).max().unwrap_or(0);
-        let halves = launch::halves_words(gpu, &plan, widest);
+        let halves = launch::halves_words(gpu, plan.max_tokens(), widest);
         let words = inputs::words(&plan) + scratch + halves.0 + halves.1;
         let bytes = plan.arena().bytes() + vectors + (words * WORD) as u64;
         let reservation = budget.reserve("activations", bytes)?;
@@ -159,13 +170,12 @@ impl IgpuExecutable {
         cache.positions.begin(count);
         self.inputs.write(&self.gpu, &self.plan, call.tokens, start);
         let run = Run {
+            launcher: Launcher { gpu: &self.gpu, halves: self.halves.as_ref() },
             plan: &self.plan,
-            gpu: &self.gpu,
             arena: &self.arena,
             weights: &self.weights,
             inputs: &self.inputs,
             scratch: &self.scratch,
-            halves: self.halves.as_ref(),
             cache,
             tokens: count,
         };
