@@ -52,5 +52,5 @@ fn run(config: &Config, weights: &Weights, index: usize, place: Place<'_>) -> Re
     let per_layer = wave([TOKENS, 1, config.ple_width]).squeeze_dim::<2>(1);
     let reach = Reach::new(config, config.layer_kinds[index], 0, TOKENS, &device);
     let streams = layer.forward(streams, per_layer, &reach, &mut Cache::default());
-    Ok(streams.into_data().to_vec()?)
+    Ok(streams.into_data().try_to_vec()?)
 }

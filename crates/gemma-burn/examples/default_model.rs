@@ -43,7 +43,7 @@ fn tell(model: &Model, place: Place<'_>, prompt: &str) -> Result<()> {
     for _ in 0..TOKENS {
         let logits = decoder.forward(&next, &mut cache)?;
         let last = logits.slice(next.len() - 1..next.len());
-        let token = evaluate::argmax(&last.into_data().to_vec::<f32>()?);
+        let token = evaluate::argmax(&last.into_data().try_to_vec::<f32>()?);
         if model.config.eos.contains(&token) {
             break;
         }

@@ -106,10 +106,7 @@ impl Reach {
         let half = x.dims()[2] / 2;
         let (low, high) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
         let (cos, sin) = (self.cos.clone(), self.sin.clone());
-        let turned = [
-            low.clone() * cos.clone() - high.clone() * sin.clone(),
-            high * cos + low * sin,
-        ];
+        let turned = [low.clone() * cos.clone() - high.clone() * sin.clone(), high * cos + low * sin];
         Tensor::cat(turned.into(), 2)
     }
 }

@@ -135,10 +135,9 @@ impl Decoder {
         let device = self.device();
         let reach = |kind| Reach::new(&self.config, kind, start, count, &device);
         let (sliding, full) = (reach(LayerKind::Sliding), reach(LayerKind::Full));
-        let embedded =
-            self.embed.rows(tokens, &device) * (self.config.hidden as f64).sqrt();
+        let embedded = self.embed.rows(tokens, &device) * (self.config.hidden as f64).sqrt();
         let per_layer = self.per_layer_embeddings(tokens, &embedded);
-        let mut streams = self.streams(embedded);
+        let mut streams = self.streams(&embedded);
         for (index, layer) in self.layers.iter().enumerate() {
             let own = per_layer.clone().narrow(1, self.ple_blocks[index], 1).squeeze_dim(1);
             let reach = match self.config.layer_kinds[index] {
@@ -148,7 +147,7 @@ impl Decoder {
             streams = layer.forward(streams, own, reach, cache);
         }
         cache.positions += count;
-        Ok(self.logits(streams))
+        Ok(self.logits(&streams))
     }
 
     /// Where activations are.
@@ -180,7 +179,7 @@ impl Decoder {
     }
 
     /// `[T, A, d]`: the embedding, and its projections at the same magnitude.
-    fn streams(&self, embedded: Tensor<2>) -> Tensor<3> {
+    fn streams(&self, embedded: &Tensor<2>) -> Tensor<3> {
         let mut streams = vec![embedded.clone()];
         for projection in &self.altup_projections {
             streams.push(match_magnitude(projection.forward(embedded.clone()), embedded.clone()));
@@ -189,7 +188,7 @@ impl Decoder {
     }
 
     /// The mean of all streams, brought back to the first one's place and magnitude, against the embeddings.
-    fn logits(&self, streams: Tensor<3>) -> Tensor<2> {
+    fn logits(&self, streams: &Tensor<3>) -> Tensor<2> {
         let stream = |index: usize| streams.clone().narrow(1, index, 1).squeeze_dim::<2>(1);
         let first = stream(0);
         let mut sum = first.clone();

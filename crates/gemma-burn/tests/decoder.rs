@@ -48,7 +48,7 @@ fn decoder(model: &Model, place: Place<'_>) -> Decoder {
 
 /// The logits of every token of `tokens`, run at once.
 fn all_logits(decoder: &Decoder, tokens: &[u32]) -> Vec<f32> {
-    decoder.forward(tokens, &mut Cache::default()).unwrap().into_data().to_vec().unwrap()
+    decoder.forward(tokens, &mut Cache::default()).unwrap().into_data().try_to_vec().unwrap()
 }
 
 /// The likeliest tokens behind `prompt`, one a run, and the logits they were taken from.
@@ -56,7 +56,7 @@ fn greedy(decoder: &Decoder, prompt: &[u32], count: usize) -> (Vec<u32>, Vec<Vec
     let (mut cache, mut next) = (Cache::default(), prompt.to_vec());
     let (mut tokens, mut logits) = (Vec::new(), Vec::new());
     while tokens.len() < count {
-        let all: Vec<f32> = decoder.forward(&next, &mut cache).unwrap().into_data().to_vec().unwrap();
+        let all: Vec<f32> = decoder.forward(&next, &mut cache).unwrap().into_data().try_to_vec().unwrap();
         let last = all[all.len() / next.len() * (next.len() - 1)..].to_vec();
         next = vec![evaluate::argmax(&last)];
         tokens.push(next[0]);
@@ -101,8 +101,7 @@ fn the_built_in_model_has_the_reference_s_logits_and_story() {
 
     let decoder = decoder(&model, Place::Dense(&Device::flex()));
     let at_once = all_logits(&decoder, &whole);
-    for (index, (found, expected)) in
-        at_once.chunks_exact(model.config.vocabulary).zip(&expected).enumerate()
+    for (index, (found, expected)) in at_once.chunks_exact(model.config.vocabulary).zip(&expected).enumerate()
     {
         assert_close(&format!("position {index}, all at once"), found, expected);
     }

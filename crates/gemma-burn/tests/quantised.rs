@@ -49,7 +49,7 @@ fn tensor(values: Vec<f32>, device: &Device) -> Tensor<2> {
 }
 
 fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().unwrap()
+    tensor.into_data().try_to_vec().unwrap()
 }
 
 fn assert_close(what: &str, found: &[f32], expected: &[f32], bound: f64) {
@@ -70,7 +70,12 @@ fn every_type_gives_the_products_of_its_decoded_values() {
             let x = values(rows * INPUTS, 2);
             let y = layer.forward(tensor(x.clone(), &device));
             assert_eq!(y.dims(), [rows, OUTPUTS]);
-            assert_close(&format!("{dtype}, {rows} rows"), &read(y), &expected(&weight, &x), Bounds::F32.blocks);
+            assert_close(
+                &format!("{dtype}, {rows} rows"),
+                &read(y),
+                &expected(&weight, &x),
+                Bounds::F32.blocks,
+            );
         }
     }
 }

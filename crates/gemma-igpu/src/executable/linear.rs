@@ -74,10 +74,8 @@ impl Linear {
         let output = self.gpu.empty("a product", rows * self.outputs)?;
         if rows > 0 {
             let halves = Halves::new(&self.gpu, launch::halves_words(&self.gpu, rows, columns))?;
-            let (input, written) = (
-                Rows { region: &region, stride: columns },
-                Rows { region: &output, stride: self.outputs },
-            );
+            let (input, written) =
+                (Rows { region: &region, stride: columns }, Rows { region: &output, stride: self.outputs });
             let launcher = Launcher { gpu: &self.gpu, halves: halves.as_ref() };
             launcher.product(&self.matrix, 0..self.outputs, &input, &written, rows);
         }
