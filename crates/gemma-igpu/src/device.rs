@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use cubecl::wgpu::WgpuDevice;
 use gemma_hal::{
-    Budget, Cache, CacheLayout, Device, DeviceError, DeviceInfo, DeviceKind, Executable, MemoryUse, Plan,
+    Budget, Cache, CacheLayout, Deadline, Device, DeviceError, DeviceInfo, DeviceKind, Executable, MemoryUse,
+    Plan, Weight,
 };
 
 use crate::adapter::{Adapter, AdapterKind};
 use crate::cache::IgpuCache;
-use crate::executable::IgpuExecutable;
+use crate::executable::{IgpuExecutable, Linear};
 use crate::gpu::Gpu;
 use crate::weight::Matrices;
 
@@ -44,6 +46,7 @@ pub struct IgpuDevice {
     info: DeviceInfo,
     budget: Budget,
     pub(crate) gpu: Gpu,
+    selector: WgpuDevice,
     matrices: Arc<Matrices>,
 }
 
@@ -69,7 +72,26 @@ impl IgpuDevice {
             units: 1,
         };
         let budget = Budget::new(&adapter.id, options.memory);
-        Ok(Self { info, budget, gpu, matrices: Arc::default() })
+        Ok(Self { info, budget, gpu, selector: adapter.selector.clone(), matrices: Arc::default() })
+    }
+
+    /// The adapter as the CubeCL runtime names it, for other libraries that compute on it in this process.
+    pub fn runtime(&self) -> WgpuDevice {
+        self.selector.clone()
+    }
+
+    /// `weight` as a layer of its own, outside of plans. Plans of this device that use the same weight share its memory.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] for columns that are no multiple of 8, [`DeviceError::OutOfMemory`] over budget.
+    pub fn linear(&self, name: &str, weight: &Weight) -> Result<Linear, DeviceError> {
+        if !weight.columns().is_multiple_of(8) {
+            let what = format!("{} columns of {name} (a multiple of 8)", weight.columns());
+            return Err(DeviceError::Unsupported { device: self.gpu.id.to_string(), what });
+        }
+        let _turn = self.gpu.turn(&Deadline::never())?;
+        let matrix = self.matrices.get(&self.gpu, &self.budget, name, weight)?;
+        Ok(Linear::new(self.gpu.of_threads(&self.selector), matrix, weight.rows()))
     }
 
     /// Destroys the adapter's queue for this process, as a driver's reset would: every run from then on ends with

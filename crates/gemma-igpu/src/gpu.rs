@@ -150,6 +150,12 @@ impl Gpu {
         }
     }
 
+    /// The same queue, asked on the stream of whichever thread asks, as other libraries on the runtime do. What it is asked for
+    /// goes after all that other streams were asked for with the same memory.
+    pub(crate) fn of_threads(&self, selector: &WgpuDevice) -> Self {
+        Self { client: cubecl::Device::Wgpu(selector.clone()).client(), ..self.clone() }
+    }
+
     /// Ends the queue, as a reset of the driver would.
     pub(crate) fn destroy(&self) {
         self.device.destroy();
@@ -329,6 +335,16 @@ pub(crate) struct Region {
 }
 
 impl Region {
+    /// The first `words` words of memory of others; none where there are fewer, or where fours of values would not lie on
+    /// their bounds.
+    pub(crate) fn over(handle: Handle, words: usize) -> Option<Self> {
+        let wanted = (words as u64).checked_mul(WORD as u64)?;
+        let (before, behind) = (handle.offset_start.unwrap_or(0), handle.offset_end.unwrap_or(0));
+        let after = handle.size().checked_sub(before)?.checked_sub(behind)?.checked_sub(wanted)?;
+        let aligned = before.is_multiple_of(4 * WORD as u64);
+        aligned.then(|| Self { handle: handle.offset_end(after), words })
+    }
+
     /// Words.
     pub(crate) fn len(&self) -> usize {
         self.words

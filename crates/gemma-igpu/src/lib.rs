@@ -17,6 +17,8 @@
 //! # }
 //! ```
 //!
+//! Beside plans there is [`Linear`], one matrix that is multiplied with activations of other libraries on the same runtime.
+//!
 //! One process has one queue an adapter, whatever number of devices it opens on it: runs take turns. A run of one token is
 //! recorded the second time and replayed from then on, see docs/architecture.md.
 
@@ -31,4 +33,5 @@ mod weight;
 
 pub use adapter::{Adapter, AdapterFeatures, AdapterKind, adapters};
 pub use device::{Activations, IgpuDevice, IgpuOptions};
+pub use executable::Linear;
 pub use measure::{Measured, launches};

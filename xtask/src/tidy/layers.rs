@@ -11,8 +11,8 @@ use super::Finding;
 /// A crate, the crates of ours it may use, and those that its tests may use besides.
 type Layer = (&'static str, &'static [&'static str], &'static [&'static str]);
 
-/// Lowest first. Only the program, tests and benches name a backend; a backend never knows the model,
-/// though its tests may run one.
+/// Lowest first. Only the program, tests, benches and what joins a backend with another framework name one; a backend never
+/// knows the model, though its tests may run one.
 const LAYERS: [Layer; 10] = [
     ("gemma-hal", &[], &[]),
     ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
@@ -22,6 +22,7 @@ const LAYERS: [Layer; 10] = [
     ("gemma-matformer", &["gemma-hal"], &["gemma-cpu"]),
     ("gemma-text", &[], &[]),
     ("gemma-orchestrator", &["gemma-hal", "gemma-matformer", "gemma-text"], &["gemma-cpu", "gemma-igpu"]),
+    ("gemma-burn", &["gemma-hal", "gemma-igpu", "gemma-matformer"], &["gemma-cpu", "gemma-orchestrator"]),
     (
         "gemma-cli",
         &["gemma-hal", "gemma-cpu", "gemma-igpu", "gemma-matformer", "gemma-text", "gemma-orchestrator"],

@@ -4,9 +4,8 @@ use std::ops::Range;
 
 use cubecl::prelude::*;
 
-use gemma_hal::{DeviceError, Plan};
+use gemma_hal::DeviceError;
 
-use super::Run;
 use crate::gpu::{Gpu, Region};
 use crate::kernels::format::Format;
 use crate::kernels::linear::Reading;
@@ -44,9 +43,8 @@ pub(super) struct Halves {
     plane: u32,
 }
 
-/// Words of [`Halves`] for the widest product of `plan`: values, and rows.
-pub(super) fn halves_words(gpu: &Gpu, plan: &Plan, widest: usize) -> (usize, usize) {
-    let rows = plan.max_tokens();
+/// Words of [`Halves`] for products of `rows` rows of up to `widest` values: values, and rows.
+pub(super) fn halves_words(gpu: &Gpu, rows: usize, widest: usize) -> (usize, usize) {
     if gpu.matrix_plane.is_none() || rows <= FEW { (0, 0) } else { (rows * widest.div_ceil(2), rows) }
 }
 
@@ -80,7 +78,13 @@ pub(super) struct Rows<'a> {
     pub(super) stride: usize,
 }
 
-impl Run<'_> {
+/// What products and grids need besides matrices and activations.
+pub(super) struct Launcher<'a> {
+    pub(super) gpu: &'a Gpu,
+    pub(super) halves: Option<&'a Halves>,
+}
+
+impl Launcher<'_> {
     /// A cube a row.
     pub(super) fn whole_rows(&self, count: usize) -> (CubeCount, CubeDim) {
         (CubeCount::new_2d(1, count as u32), CubeDim::new_1d(self.gpu.row_units))
@@ -108,7 +112,7 @@ impl Run<'_> {
         self.product_of(matrix, wanted, input, halves, output, count);
     }
 
-    /// [`Run::product`] of activations that have been halved already, where `halves` says so.
+    /// [`Launcher::product`] of activations that have been halved already, where `halves` says so.
     pub(super) fn product_of(
         &self,
         matrix: &Matrix,

@@ -8,6 +8,7 @@ mod feed_forward;
 mod heads;
 mod inputs;
 mod launch;
+mod linear;
 mod norm;
 mod recording;
 mod shortlist;
@@ -27,12 +28,14 @@ use crate::kernels::rotary::LARGEST_HEAD;
 use crate::kernels::streams::MOST_STREAMS;
 use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
-use launch::Halves;
+use launch::{Halves, Launcher};
 use recording::Recording;
 use shortlist::{Results, Shortlist};
 
 /// Steps of which one launch may do a part each: none may write where an earlier one of them still reads.
 const TOGETHER: usize = 2;
+
+pub use linear::Linear;
 
 /// The most query heads that share a key: each has eight units of a cube when scores become weights.
 const MOST_SHARED: usize = 16;
@@ -106,19 +109,27 @@ pub(crate) struct IgpuExecutable {
 
 /// A run in the making.
 struct Run<'a> {
+    launcher: Launcher<'a>,
     plan: &'a Plan,
-    gpu: &'a Gpu,
     places: &'a Arena,
     arena: &'a Region,
     weights: &'a [Stored],
     inputs: &'a Inputs,
     scratch: &'a Region,
     counters: &'a Region,
-    halves: Option<&'a Halves>,
     /// Where only the largest values are wanted.
     shortlist: Option<&'a Shortlist>,
     cache: &'a IgpuCache,
     tokens: usize,
+}
+
+/// A run launches as everything does.
+impl<'a> std::ops::Deref for Run<'a> {
+    type Target = Launcher<'a>;
+
+    fn deref(&self) -> &Launcher<'a> {
+        &self.launcher
+    }
 }
 
 impl IgpuExecutable {
@@ -139,7 +150,7 @@ impl IgpuExecutable {
         let scratch = plan.steps().iter().map(|step| heads::scratch_values(&step.op)).max().unwrap_or(0);
         let matrices_used = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Matrix);
         let widest = matrices_used.map(|(named, _)| named.weight.columns()).max().unwrap_or(0);
-        let halves = launch::halves_words(gpu, &plan, widest);
+        let halves = launch::halves_words(gpu, plan.max_tokens(), widest);
         let counters = heads::counters(&plan);
         let words = inputs::words(&plan) + shortlist::words(&plan) + scratch + counters + halves.0 + halves.1;
         let places = Arena::lasting(&plan, TOGETHER - 1);
@@ -180,15 +191,14 @@ impl IgpuExecutable {
         cache.positions.begin(count);
         self.inputs.write(&self.gpu, &self.plan, call.tokens, start);
         let run = Run {
+            launcher: Launcher { gpu: &self.gpu, halves: self.halves.as_ref() },
             plan: &self.plan,
-            gpu: &self.gpu,
             places: &self.places,
             arena: &self.arena,
             weights: &self.weights,
             inputs: &self.inputs,
             scratch: &self.scratch,
             counters: &self.counters,
-            halves: self.halves.as_ref(),
             shortlist: self.shortlist.as_ref().filter(|shortlist| shortlist.wanted > 0),
             cache,
             tokens: count,
