@@ -61,7 +61,7 @@ pub(crate) struct Gpu {
     pub(crate) largest_part: u64,
     /// Units of a cube that works on one row of activations.
     pub(crate) row_units: u32,
-    /// Units of the subgroups that matrix units serve; none where there are no such units, or they are not wanted.
+    /// The most units of the subgroups that matrix units serve; none where there are no such units, or they are not wanted.
     pub(crate) matrix_plane: Option<u32>,
     /// Whether activations are rounded to 8 bits where they meet weights in block formats.
     pub(crate) rounds: bool,
@@ -299,8 +299,7 @@ impl Gpu {
     }
 }
 
-/// Units of the subgroups that multiply 16 × 16 matrices of f16 into f32. None where the adapter does not, or has subgroups of
-/// several sizes: kernels have to know how many a cube has.
+/// The most units of the subgroups that multiply 16 × 16 matrices of f16 into f32. None where the adapter does not.
 fn matrix_plane(client: &Client) -> Option<u32> {
     let properties = client.properties();
     let hardware = &properties.hardware;
@@ -313,9 +312,9 @@ fn matrix_plane(client: &Client) -> Option<u32> {
         n: side,
         k: side,
     };
-    let (least, most) = (hardware.plane_size_min, hardware.plane_size_max);
+    let most = hardware.plane_size_max;
     let there = properties.features.matmul.cmma.contains(&config);
-    (there && least == most && most * matrix_units::PLANES <= hardware.max_units_per_cube).then_some(most)
+    (there && most * matrix_units::PLANES <= hardware.max_units_per_cube).then_some(most)
 }
 
 /// Wakes the thread that waits.

@@ -90,7 +90,7 @@ pub(crate) fn product(
     // The plane's part of the tile, in fragments.
     let across = comptime!(wide / SIDE / 2);
     let down = comptime!(TOKENS / SIDE / 2);
-    let plane = PLANE_POS as usize;
+    let plane = part();
     let (my_rows, my_tokens) = (plane % 2 * comptime!(wide / 2), plane / 2 * comptime!(TOKENS / 2));
     let mut sums = Sequence::<Matrix<f32>>::new();
     #[unroll]
@@ -141,7 +141,7 @@ fn write(
     rows: usize,
     output_stride: usize,
 ) {
-    let staging = PLANE_POS as usize * FRAGMENT;
+    let staging = part() * FRAGMENT;
     let end = comptime!(PLANES as usize * FRAGMENT);
     cmma::store(&mut staged[staging..end], sum, comptime!(SIDE as u32), MatrixLayout::RowMajor);
     sync_cube();
@@ -152,6 +152,13 @@ fn write(
         }
     }
     sync_cube();
+}
+
+/// Which part of the tile the subgroup has. Subgroups may be smaller than the number of units was taken for: then several have
+/// the same part, and write the same values.
+#[cube]
+fn part() -> usize {
+    PLANE_POS as usize % PLANES as usize
 }
 
 /// Adds the products of a subgroup's fragments at four `k` of the tiles.
