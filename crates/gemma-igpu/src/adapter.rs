@@ -22,6 +22,7 @@ pub enum AdapterKind {
 }
 
 /// What an adapter has of what kernels use, as its driver says; nothing is measured.
+#[allow(clippy::struct_excessive_bools, reason = "each is there or not, whatever the others are")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdapterFeatures {
     /// Bytes of its largest piece of local memory; of an integrated GPU the part of main memory that it may use.

@@ -19,6 +19,7 @@ const MAX_DEVICES: usize = 32;
 /// What was measured of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_field_names, reason = "the names say the units")]
 pub(crate) struct Figures {
     /// Bytes read from its memory a second.
     pub(crate) read_bytes_per_s: f64,

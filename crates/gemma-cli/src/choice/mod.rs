@@ -8,6 +8,8 @@ pub(crate) mod probe;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Write;
+
 use serde::Serialize;
 
 pub(crate) use figures::Figures;
@@ -48,6 +50,7 @@ pub(crate) struct Candidate {
 
 /// What is expected of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the names say the units")]
 pub(crate) struct Estimate {
     /// Seconds of a decode step.
     pub(crate) token_s: f64,
@@ -165,9 +168,11 @@ impl Choice {
                 number(estimate.map(|estimate| estimate.prompt_s)),
             );
             let refused = refused.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-            table += &format!(
+            write!(
+                table,
                 "\n  {device:<10} {read:>10} {launch:>10} {operations:>10} {token:>10} {prompt:>10}  {name}{refused}"
-            );
+            )
+            .expect("a string takes all");
         }
         table
     }

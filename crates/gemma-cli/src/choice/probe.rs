@@ -22,7 +22,7 @@ const SHAPE: (usize, usize) = (2048, 8192);
 const DURATION: Duration = Duration::from_millis(60);
 
 /// When a device that does not answer is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Measures `device`.
 ///
