@@ -98,13 +98,7 @@ fn measure(args: &BenchArgs, files: &Files) -> Result<Report, Failure> {
         let begin = Instant::now();
         tokenizer_s = model.tokenizer().is_ok().then(|| begin.elapsed().as_secs_f64());
     }
-    let mut runs = Vec::new();
-    for tokens in args.prefill.iter().copied().filter(|tokens| *tokens > 0) {
-        runs.push(prefill(&mut engine, &mut session, tokens, args.repeat)?);
-    }
-    for tokens in args.decode.iter().copied().filter(|tokens| *tokens > 0) {
-        runs.push(decode(&mut engine, &mut session, tokens, args)?);
-    }
+    let runs = phases(&mut engine, &mut session, args)?;
     let profile = match args.decode.iter().copied().max() {
         Some(steps) if args.profile => {
             let ids = ids(&engine, args.depth + steps);
@@ -147,6 +141,18 @@ fn measure(args: &BenchArgs, files: &Files) -> Result<Report, Failure> {
         .zip(args.compare.as_deref())
         .map(|(older, path)| Comparison::of(&report, older, path));
     Ok(report)
+}
+
+/// All lengths that are asked for, one after the other.
+fn phases(engine: &mut Engine, session: &mut Session, args: &BenchArgs) -> Result<Vec<Runs>, Failure> {
+    let mut runs = Vec::new();
+    for tokens in args.prefill.iter().copied().filter(|tokens| *tokens > 0) {
+        runs.push(prefill(engine, session, tokens, args.repeat)?);
+    }
+    for tokens in args.decode.iter().copied().filter(|tokens| *tokens > 0) {
+        runs.push(decode(engine, session, tokens, args)?);
+    }
+    Ok(runs)
 }
 
 /// A model made in memory, or one from files.
