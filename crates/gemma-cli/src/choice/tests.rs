@@ -21,6 +21,7 @@ fn candidate(id: &str, memory: Option<u64>, figures: Result<Figures, &str>) -> C
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as candidates have them")]
 fn figures(read_gb: f64, launch_us: f64, gops: f64) -> Result<Figures, &'static str> {
     Ok(Figures { read_bytes_per_s: read_gb * 1e9, launch_s: launch_us * 1e-6, operations_per_s: gops * 1e9 })
 }

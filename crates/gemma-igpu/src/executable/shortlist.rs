@@ -94,6 +94,7 @@ impl Shortlist {
 }
 
 /// Largest first, equal ones by index; what is not a number before all others.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that sorting wants")]
 fn order(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
     let rank = |value: f32| if value.is_nan() { f32::INFINITY } else { value };
     let by_value = rank(b.1).partial_cmp(&rank(a.1)).unwrap_or(Ordering::Equal);

@@ -56,7 +56,6 @@ pub(crate) fn attention(
     #[comptime] step: Step,
 ) {
     let Step { heads, shared, dim, parts, format, .. } = comptime!(step);
-    let width = comptime!(heads / shared * dim);
     let head = CUBE_POS_X as usize * shared;
     let position = header[0] as usize + first;
     let begin = select(position >= window, position + 1 - window, 0usize.runtime());
@@ -65,28 +64,52 @@ pub(crate) fn attention(
     let to = min(from + each, position + 1);
 
     let mut queries = Shared::<[f32]>::new_slice(comptime!(shared * dim));
-    let mut scores = Shared::<[f32]>::new_slice(comptime!(shared * TILE));
-    let mut state = Shared::<[f32]>::new_slice(comptime!(2 * shared));
     let planes = (CUBE_DIM / PLANE_DIM) as usize;
     for h in range_stepped(PLANE_POS as usize, shared, planes) {
         rotate(query, (head + h) * dim, query_norm, angles, scale, eps, &mut queries, h * dim, dim);
-    }
-    if UNIT_POS < comptime!(shared as u32) {
-        state[UNIT_POS as usize] = f32::new(LOWEST);
     }
     if comptime!(step.writes) {
         // The part that ends with the row's own position writes it first.
         if from < to && to == position + 1 {
             let mut fresh = Shared::<[f32]>::new_slice(comptime!(2 * dim));
             own_heads(keys, values, key_norm, angles, eps, &mut fresh, step);
-            let at = position % capacity * width + CUBE_POS_X as usize * dim;
+            let at = position % capacity * comptime!(heads / shared * dim) + CUBE_POS_X as usize * dim;
             store(&fresh, 0usize.runtime(), key_words, key_scales, at, dim, format);
             store(&fresh, dim.runtime(), value_words, value_scales, at, dim, format);
             sync_storage();
         }
     }
-    sync_cube();
+    let (k, ks, v, vs) = (&*key_words, &*key_scales, &*value_words, &*value_scales);
+    if comptime!(parts == 1) {
+        attend(&queries, k, ks, v, vs, output, from, to, capacity, step);
+    } else {
+        attend(&queries, k, ks, v, vs, partial, from, to, capacity, step);
+        merge_last(&*partial, counters, output, head, shared, dim, parts);
+    }
+}
 
+/// The cube's heads over the keys `from .. to`, as [`super::attention`] leaves them.
+#[cube]
+fn attend(
+    queries: &[f32],
+    key_words: &[u32],
+    key_scales: &[u32],
+    value_words: &[u32],
+    value_scales: &[u32],
+    output: &mut [f32],
+    from: usize,
+    to: usize,
+    capacity: usize,
+    #[comptime] step: Step,
+) {
+    let Step { heads, shared, dim, parts, format, .. } = comptime!(step);
+    let width = comptime!(heads / shared * dim);
+    let mut scores = Shared::<[f32]>::new_slice(comptime!(shared * TILE));
+    let mut state = Shared::<[f32]>::new_slice(comptime!(2 * shared));
+    if UNIT_POS < comptime!(shared as u32) {
+        state[UNIT_POS as usize] = f32::new(LOWEST);
+    }
+    sync_cube();
     let slices = comptime!(dim.div_ceil(UNITS as usize));
     let mut sums = Array::<f32>::new(comptime!(shared * slices));
     let mut totals = Array::<f32>::new(shared);
@@ -99,25 +122,13 @@ pub(crate) fn attention(
         totals[h] = 0.0f32;
     }
     for tile in range_stepped(from, to, TILE) {
-        score(
-            &*key_words,
-            &*key_scales,
-            &queries,
-            &mut scores,
-            tile,
-            to,
-            capacity,
-            width,
-            shared,
-            dim,
-            format,
-        );
+        score(key_words, key_scales, queries, &mut scores, tile, to, capacity, width, shared, dim, format);
         sync_cube();
         rescale(&mut scores, &mut state, &mut sums, &mut totals, shared, slices);
         let count = min(TILE.runtime(), to - tile);
         gather(
-            &*value_words,
-            &*value_scales,
+            value_words,
+            value_scales,
             &scores,
             &mut sums,
             tile,
@@ -130,12 +141,7 @@ pub(crate) fn attention(
         );
         sync_cube();
     }
-    if comptime!(parts == 1) {
-        write(sums, totals, &state, output, head, shared, dim, parts);
-    } else {
-        write(sums, totals, &state, partial, head, shared, dim, parts);
-        merge_last(&*partial, counters, output, head, shared, dim, parts);
-    }
+    write(sums, totals, &state, output, CUBE_POS_X as usize * shared, shared, dim, parts);
 }
 
 /// The row's own key and value of the cube's key head, as the cache takes them: one behind the other in `fresh`.

@@ -2,6 +2,12 @@
 //!
 //! Buffers are f32 unless a name says otherwise. Rows are run side by side along the grid's second axis.
 
+#![allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "arrays and matrices are small on the host, which never has their values"
+)]
+#![allow(clippy::manual_is_multiple_of, reason = "kernels do not have the method")]
+
 pub(crate) mod attention;
 pub(crate) mod attention_step;
 pub(crate) mod feed_forward;

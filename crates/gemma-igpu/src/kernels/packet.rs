@@ -212,8 +212,8 @@ pub(crate) fn six_bits(header: Words4, group: u32) -> (f32, f32) {
     let (scale, minimum) = (header.extract(1usize) >> shift, header.extract(2usize) >> shift);
     let rest = header.extract(3usize) >> shift;
     let near = group < 4;
-    let scale = select(near, scale & 63, (rest & 15) | ((scale >> 2) & 48));
-    let minimum = select(near, minimum & 63, ((rest >> 4) & 15) | ((minimum >> 2) & 48));
+    let scale = select(near, scale & 63, (rest & 15) | ((scale >> 2) & 0x30));
+    let minimum = select(near, minimum & 63, ((rest >> 4) & 15) | ((minimum >> 2) & 0x30));
     (f32::cast_from(scale), f32::cast_from(minimum))
 }
 
