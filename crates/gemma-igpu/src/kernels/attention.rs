@@ -16,7 +16,7 @@ pub(crate) const UNITS: u32 = 256;
 const LANES: usize = 8;
 
 /// Keys whose scores are in shared memory at a time; a multiple of [`LANES`].
-pub(super) const TILE: usize = 64;
+const TILE: usize = 64;
 
 /// Less than every score.
 pub(super) const LOWEST: f32 = -3.0e38;
@@ -45,24 +45,58 @@ pub(crate) fn attention(
     #[comptime] parts: usize,
     #[comptime] format: Format,
 ) {
-    let unit = UNIT_POS as usize;
-    let width = comptime!(heads / shared * dim);
     let head = CUBE_POS_Y as usize * heads + CUBE_POS_X as usize * shared;
     let position = header[0] as usize + first + CUBE_POS_Y as usize;
     let begin = select(position >= window, position + 1 - window, 0usize.runtime());
     let each = (position + 1 - begin).div_ceil(parts);
     let from = begin + CUBE_POS_Z as usize * each;
     let to = min(from + each, position + 1);
-
     let mut queries = Shared::<[f32]>::new_slice(comptime!(shared * dim));
+    for i in range_stepped(UNIT_POS as usize, comptime!(shared * dim), UNITS as usize) {
+        queries[i] = query[head * dim + i];
+    }
+    attend(
+        &queries,
+        keys,
+        key_scales,
+        values,
+        value_scales,
+        output,
+        from,
+        to,
+        capacity,
+        heads,
+        shared,
+        dim,
+        parts,
+        format,
+    );
+}
+
+/// The heads of the cube over the keys `from .. to`, written as a part of them or whole. Queries may just have been staged.
+#[cube]
+pub(super) fn attend(
+    queries: &[f32],
+    keys: &[u32],
+    key_scales: &[u32],
+    values: &[u32],
+    value_scales: &[u32],
+    output: &mut [f32],
+    from: usize,
+    to: usize,
+    capacity: usize,
+    #[comptime] heads: usize,
+    #[comptime] shared: usize,
+    #[comptime] dim: usize,
+    #[comptime] parts: usize,
+    #[comptime] format: Format,
+) {
+    let width = comptime!(heads / shared * dim);
     let mut scores = Shared::<[f32]>::new_slice(comptime!(shared * TILE));
     // For each head the largest score so far and the sum of the tile's weights.
     let mut state = Shared::<[f32]>::new_slice(comptime!(2 * shared));
-    for i in range_stepped(unit, comptime!(shared * dim), UNITS as usize) {
-        queries[i] = query[head * dim + i];
-    }
-    if unit < shared {
-        state[unit] = f32::new(LOWEST);
+    if UNIT_POS < comptime!(shared as u32) {
+        state[UNIT_POS as usize] = f32::new(LOWEST);
     }
     sync_cube();
 
@@ -78,7 +112,7 @@ pub(crate) fn attention(
         totals[h] = 0.0f32;
     }
     for tile in range_stepped(from, to, TILE) {
-        score(keys, key_scales, &queries, &mut scores, tile, to, capacity, width, shared, dim, format);
+        score(keys, key_scales, queries, &mut scores, tile, to, capacity, width, shared, dim, format);
         sync_cube();
         rescale(&mut scores, &mut state, &mut sums, &mut totals, shared, slices);
         let count = min(TILE.runtime(), to - tile);
@@ -86,12 +120,13 @@ pub(crate) fn attention(
         // The next tile's scores take the same place.
         sync_cube();
     }
+    let head = CUBE_POS_Y as usize * heads + CUBE_POS_X as usize * shared;
     write(sums, totals, &state, output, head, shared, dim, parts);
 }
 
 /// Scores of a tile of keys with all query heads, by eight units each.
 #[cube]
-pub(super) fn score(
+fn score(
     keys: &[u32],
     key_scales: &[u32],
     queries: &[f32],
@@ -124,7 +159,7 @@ pub(super) fn score(
 
 /// Turns a tile's scores into weights and brings what was summed before to the same largest score.
 #[cube]
-pub(super) fn rescale(
+fn rescale(
     scores: &mut [f32],
     state: &mut [f32],
     sums: &mut Array<f32>,
@@ -156,7 +191,7 @@ pub(super) fn rescale(
 
 /// Adds the values of a tile by their weights to the sums of all heads, a unit a value of the head.
 #[cube]
-pub(super) fn gather(
+fn gather(
     values: &[u32],
     value_scales: &[u32],
     weights: &[f32],
@@ -189,7 +224,7 @@ pub(super) fn gather(
 
 /// Writes heads, or what a part of the keys adds to them.
 #[cube]
-pub(super) fn write(
+fn write(
     sums: Array<f32>,
     totals: Array<f32>,
     state: &[f32],

@@ -5,7 +5,7 @@
 
 use cubecl::prelude::*;
 
-use super::attention::{LOWEST, PART_EXTRA, TILE, UNITS, gather, rescale, score, write};
+use super::attention::{LOWEST, PART_EXTRA, attend};
 use super::format::Format;
 use super::rotary::store;
 
@@ -81,67 +81,11 @@ pub(crate) fn attention(
     }
     let (k, ks, v, vs) = (&*key_words, &*key_scales, &*value_words, &*value_scales);
     if comptime!(parts == 1) {
-        attend(&queries, k, ks, v, vs, output, from, to, capacity, step);
+        attend(&queries, k, ks, v, vs, output, from, to, capacity, heads, shared, dim, parts, format);
     } else {
-        attend(&queries, k, ks, v, vs, partial, from, to, capacity, step);
+        attend(&queries, k, ks, v, vs, partial, from, to, capacity, heads, shared, dim, parts, format);
         merge_last(&*partial, counters, output, head, shared, dim, parts);
     }
-}
-
-/// The cube's heads over the keys `from .. to`, as [`super::attention`] leaves them.
-#[cube]
-fn attend(
-    queries: &[f32],
-    key_words: &[u32],
-    key_scales: &[u32],
-    value_words: &[u32],
-    value_scales: &[u32],
-    output: &mut [f32],
-    from: usize,
-    to: usize,
-    capacity: usize,
-    #[comptime] step: Step,
-) {
-    let Step { heads, shared, dim, parts, format, .. } = comptime!(step);
-    let width = comptime!(heads / shared * dim);
-    let mut scores = Shared::<[f32]>::new_slice(comptime!(shared * TILE));
-    let mut state = Shared::<[f32]>::new_slice(comptime!(2 * shared));
-    if UNIT_POS < comptime!(shared as u32) {
-        state[UNIT_POS as usize] = f32::new(LOWEST);
-    }
-    sync_cube();
-    let slices = comptime!(dim.div_ceil(UNITS as usize));
-    let mut sums = Array::<f32>::new(comptime!(shared * slices));
-    let mut totals = Array::<f32>::new(shared);
-    #[unroll]
-    for i in 0..comptime!(shared * slices) {
-        sums[i] = 0.0f32;
-    }
-    #[unroll]
-    for h in 0..shared {
-        totals[h] = 0.0f32;
-    }
-    for tile in range_stepped(from, to, TILE) {
-        score(key_words, key_scales, queries, &mut scores, tile, to, capacity, width, shared, dim, format);
-        sync_cube();
-        rescale(&mut scores, &mut state, &mut sums, &mut totals, shared, slices);
-        let count = min(TILE.runtime(), to - tile);
-        gather(
-            value_words,
-            value_scales,
-            &scores,
-            &mut sums,
-            tile,
-            count,
-            capacity,
-            width,
-            shared,
-            dim,
-            format,
-        );
-        sync_cube();
-    }
-    write(sums, totals, &state, output, CUBE_POS_X as usize * shared, shared, dim, parts);
 }
 
 /// The row's own key and value of the cube's key head, as the cache takes them: one behind the other in `fresh`.
