@@ -149,7 +149,11 @@ impl Run<'_> {
         else {
             return false;
         };
+        let staged = (heads.query / heads.key_value + kernels::STAGED_BESIDES) * heads.dim;
         if !self.gpu.cubes_meet || q.query != *query || cache_layer != same || self.rows(second) != 1 {
+            return false;
+        }
+        if staged > kernels::MOST_STAGED {
             return false;
         }
         let base = RotaryBase { theta: *theta, stretch: *stretch, dim: heads.dim };

@@ -71,7 +71,7 @@ impl Shortlist {
 
     /// Whether `count` of `width` values can be chosen.
     pub(super) fn can_choose(count: usize, width: usize) -> bool {
-        count <= MOST_WANTED && count * kernels::GROUP < width
+        count <= MOST_WANTED && count * kernels::GROUP < width && groups(width) <= kernels::MOST_GROUPS
     }
 
     /// Reads what [`Run::choose`] has listed. False where there was more than the list has room for.
@@ -145,8 +145,9 @@ impl Run<'_> {
                 shortlist.maxima.arg(),
                 counter.arg(),
                 bound.arg(),
-                groups,
                 shortlist.wanted as u32,
+                groups,
+                groups.div_ceil(self.gpu.row_units as usize),
             );
             kernels::collect::launch_unchecked(
                 client,

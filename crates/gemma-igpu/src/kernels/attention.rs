@@ -6,7 +6,7 @@
 
 use cubecl::prelude::*;
 
-use super::attention_step::merge_head;
+use super::attention_step::merge_heads;
 use super::format::{Format, half_at, half_bits};
 
 /// Units of a cube.
@@ -17,6 +17,12 @@ const LANES: usize = 8;
 
 /// Keys whose scores are in shared memory at a time; a multiple of [`LANES`].
 const TILE: usize = 64;
+
+/// Keys whose values are asked for at a time; [`TILE`] is a multiple of it.
+const AHEAD: usize = 8;
+
+/// Words of a key that a unit asks for at a time.
+const WORDS_AHEAD: usize = 16;
 
 /// Less than every score.
 pub(super) const LOWEST: f32 = -3.0e38;
@@ -124,7 +130,7 @@ pub(super) fn attend(
     write(sums, totals, &state, output, head, shared, dim, parts);
 }
 
-/// Scores of a tile of keys with all query heads, by eight units each.
+/// Scores of a tile of keys with all query heads: eight units a key, which read it once. Past the last key it is read again.
 #[cube]
 fn score(
     keys: &[u32],
@@ -141,20 +147,35 @@ fn score(
 ) {
     let (group, lane) = (UNIT_POS as usize / LANES, UNIT_POS as usize % LANES);
     let offset = CUBE_POS_X as usize * dim;
-    for item in range_stepped(group, comptime!(shared * TILE), comptime!(UNITS as usize / LANES)) {
-        let key = tile + item % TILE;
-        let mut score = 0.0f32;
-        if key < to {
-            let start = key % capacity * width + offset;
-            score = dot_lane(keys, key_scales, start, queries, item / TILE * dim, lane, dim, format);
+    let groups = comptime!(UNITS as usize / LANES);
+    #[unroll]
+    for pass in 0..comptime!(TILE / groups) {
+        let index = comptime!(pass * groups) + group;
+        let start = slot(tile % capacity, min(index, to - 1 - tile), capacity) * width + offset;
+        let mut sums = Array::<f32>::new(shared);
+        #[unroll]
+        for h in 0..shared {
+            sums[h] = 0.0f32;
         }
-        score += plane_shuffle_xor(score, 4);
-        score += plane_shuffle_xor(score, 2);
-        score += plane_shuffle_xor(score, 1);
-        if lane == 0 {
-            scores[item] = select(key < to, score, f32::new(LOWEST));
+        dot_lane(keys, key_scales, start, queries, lane, &mut sums, shared, dim, format);
+        #[unroll]
+        for h in 0..shared {
+            let mut score = sums[h];
+            score += plane_shuffle_xor(score, 4);
+            score += plane_shuffle_xor(score, 2);
+            score += plane_shuffle_xor(score, 1);
+            if lane == 0 {
+                scores[comptime!(h * TILE) + index] = select(tile + index < to, score, f32::new(LOWEST));
+            }
         }
     }
+}
+
+/// The slot of the key `index` after the one in slot `first`. As many keys as there are slots follow each other at most.
+#[cube]
+fn slot(first: usize, index: usize, capacity: usize) -> usize {
+    let at = first + index;
+    select(at < capacity, at, at - capacity)
 }
 
 /// Turns a tile's scores into weights and brings what was summed before to the same largest score.
@@ -189,7 +210,8 @@ fn rescale(
     }
 }
 
-/// Adds the values of a tile by their weights to the sums of all heads, a unit a value of the head.
+/// Adds the values of a tile by their weights to the sums of all heads, a unit a value of the head. Several keys are asked for
+/// before the first is waited for; past the last key weights are zero.
 #[cube]
 fn gather(
     values: &[u32],
@@ -205,17 +227,26 @@ fn gather(
     #[comptime] format: Format,
 ) {
     let offset = CUBE_POS_X as usize * dim;
+    let first = tile % capacity;
     let slices = comptime!(dim.div_ceil(UNITS as usize));
     #[unroll]
     for slice in 0..slices {
         let i = comptime!(slice * UNITS as usize) + UNIT_POS as usize;
         if i < dim {
-            for index in 0..count {
-                let slot = (tile + index) % capacity * width + offset;
-                let value = value_at(values, value_scales, slot + i, format);
+            for begin in range_stepped(0usize, count, AHEAD) {
+                let mut taken = Array::<f32>::new(AHEAD);
                 #[unroll]
-                for h in 0..shared {
-                    sums[comptime!(h * slices + slice)] += weights[comptime!(h * TILE) + index] * value;
+                for k in 0..AHEAD {
+                    let at = slot(first, min(begin + k, count - 1), capacity) * width + offset + i;
+                    taken[k] = value_at(values, value_scales, at, format);
+                }
+                #[unroll]
+                for k in 0..AHEAD {
+                    #[unroll]
+                    for h in 0..shared {
+                        sums[comptime!(h * slices + slice)] +=
+                            weights[comptime!(h * TILE + k) + begin] * taken[k];
+                    }
                 }
             }
         }
@@ -295,42 +326,85 @@ pub(crate) fn merge(
     #[comptime] dim: usize,
     #[comptime] parts: usize,
 ) {
-    merge_head(partial, output, CUBE_POS_Y as usize * heads + CUBE_POS_X as usize, dim, parts);
+    merge_heads(partial, output, CUBE_POS_Y as usize * heads + CUBE_POS_X as usize, 1usize, dim, parts);
 }
 
-/// One unit's share of the product of the cached values from `start` on with the query from `q` on.
+/// Adds one unit's share of the products of the cached values from `start` on with each of the queries. Words are asked for
+/// before the first is waited for.
 #[cube]
 fn dot_lane(
     words: &[u32],
     scales: &[u32],
     start: usize,
-    query: &[f32],
-    q: usize,
+    queries: &[f32],
     lane: usize,
+    sums: &mut Array<f32>,
+    #[comptime] shared: usize,
     #[comptime] dim: usize,
     #[comptime] format: Format,
-) -> f32 {
-    let mut sum = 0.0f32;
-    match format {
-        Format::F32 => {
-            for i in range_stepped(lane, dim, LANES) {
-                sum += f32::reinterpret(words[start + i]) * query[q + i];
-            }
+) {
+    let each = comptime!(values_a_word(format));
+    let all = comptime!(dim / each);
+    let rounds = comptime!(all.div_ceil(LANES));
+    #[unroll]
+    for batch in 0..comptime!(rounds.div_ceil(WORDS_AHEAD)) {
+        let before = comptime!(batch * WORDS_AHEAD);
+        let size = comptime!(if rounds - before < WORDS_AHEAD { rounds - before } else { WORDS_AHEAD });
+        let mut taken = Array::<u32>::new(size);
+        #[unroll]
+        for round in 0..size {
+            let word = comptime!((before + round) * LANES) + lane;
+            taken[round] = words[start / each + min(word, comptime!(all - 1))];
         }
-        Format::F16 => {
-            for i in range_stepped(lane, comptime!(dim / 2), LANES) {
-                let word = words[start / 2 + i];
-                sum += half_bits(word & 0xffff) * query[q + 2 * i];
-                sum += half_bits(word >> 16) * query[q + 2 * i + 1];
-            }
-        }
-        _ => {
-            for i in range_stepped(lane, dim, LANES) {
-                sum += value_at(words, scales, start + i, format) * query[q + i];
+        #[unroll]
+        for round in 0..size {
+            let word = comptime!((before + round) * LANES) + lane;
+            if comptime!(all % LANES == 0) || word < all {
+                meet(taken[round], scales, start, word, queries, sums, shared, dim, format);
             }
         }
     }
-    sum
+}
+
+/// Adds the products of the values of one word, number `word` of the cached values from `start` on, with each query.
+#[cube]
+fn meet(
+    stored: u32,
+    scales: &[u32],
+    start: usize,
+    word: usize,
+    queries: &[f32],
+    sums: &mut Array<f32>,
+    #[comptime] shared: usize,
+    #[comptime] dim: usize,
+    #[comptime] format: Format,
+) {
+    let each = comptime!(values_a_word(format));
+    let by = match format {
+        Format::F32 | Format::F16 => 1.0f32.runtime(),
+        _ => half_bits(scales[start / 32 + word / 8]),
+    };
+    #[unroll]
+    for i in 0..each {
+        let value = match format {
+            Format::F32 => f32::reinterpret(stored),
+            Format::F16 => half_bits((stored >> comptime!(16 * i as u32)) & 0xffff),
+            _ => by * f32::cast_from(i32::cast_from(stored << comptime!(24 - 8 * i as u32)) >> 24),
+        };
+        #[unroll]
+        for h in 0..shared {
+            sums[h] += value * queries[comptime!(h * dim + i) + each * word];
+        }
+    }
+}
+
+/// Values of a word of the cache.
+const fn values_a_word(format: Format) -> usize {
+    match format {
+        Format::F32 => 1,
+        Format::F16 => 2,
+        _ => 4,
+    }
 }
 
 /// One cached value.

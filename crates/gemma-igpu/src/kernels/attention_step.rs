@@ -5,9 +5,18 @@
 
 use cubecl::prelude::*;
 
-use super::attention::{LOWEST, PART_EXTRA, attend};
+use super::attention::{LOWEST, PART_EXTRA, UNITS, attend};
 use super::format::Format;
 use super::rotary::store;
+
+/// Rows of a head's width that are staged besides queries: the key, the value, two norms, the angles.
+pub(crate) const STAGED_BESIDES: usize = 5;
+
+/// The most values that are staged: half of the shared memory that every adapter has.
+pub(crate) const MOST_STAGED: usize = 4096;
+
+/// Parts that a merge asks for at a time.
+const PARTS_AHEAD: usize = 16;
 
 /// How heads lie, and what is done with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,78 +72,125 @@ pub(crate) fn attention(
     let from = begin + CUBE_POS_Z as usize * each;
     let to = min(from + each, position + 1);
 
-    let mut queries = Shared::<[f32]>::new_slice(comptime!(shared * dim));
-    let planes = (CUBE_DIM / PLANE_DIM) as usize;
-    for h in range_stepped(PLANE_POS as usize, shared, planes) {
-        rotate(query, (head + h) * dim, query_norm, angles, scale, eps, &mut queries, h * dim, dim);
-    }
+    let mut staged = Shared::<[f32]>::new_slice(comptime!((shared + STAGED_BESIDES) * dim));
+    stage(query, query_norm, keys, values, key_norm, angles, head * dim, &mut staged, step);
+    sync_cube();
+    prepare(&mut staged, scale, eps, step);
     if comptime!(step.writes) {
         // The part that ends with the row's own position writes it first.
         if from < to && to == position + 1 {
-            let mut fresh = Shared::<[f32]>::new_slice(comptime!(2 * dim));
-            own_heads(keys, values, key_norm, angles, eps, &mut fresh, step);
             let at = position % capacity * comptime!(heads / shared * dim) + CUBE_POS_X as usize * dim;
-            store(&fresh, 0usize.runtime(), key_words, key_scales, at, dim, format);
-            store(&fresh, dim.runtime(), value_words, value_scales, at, dim, format);
+            let (key, value) = (comptime!(shared * dim).runtime(), comptime!((shared + 1) * dim).runtime());
+            store(&staged, key, key_words, key_scales, at, dim, format);
+            store(&staged, value, value_words, value_scales, at, dim, format);
             sync_storage();
         }
     }
     let (k, ks, v, vs) = (&*key_words, &*key_scales, &*value_words, &*value_scales);
     if comptime!(parts == 1) {
-        attend(&queries, k, ks, v, vs, output, from, to, capacity, heads, shared, dim, parts, format);
+        attend(&staged, k, ks, v, vs, output, from, to, capacity, heads, shared, dim, parts, format);
     } else {
-        attend(&queries, k, ks, v, vs, partial, from, to, capacity, heads, shared, dim, parts, format);
+        attend(&staged, k, ks, v, vs, partial, from, to, capacity, heads, shared, dim, parts, format);
         merge_last(&*partial, counters, output, head, shared, dim, parts);
     }
 }
 
-/// The row's own key and value of the cube's key head, as the cache takes them: one behind the other in `fresh`.
+/// Puts into `staged` the queries, the row's own key and value, the two norms and the angles, each as it is, all asked for
+/// before the first is waited for. What the row does not have is left out.
 #[cube]
-fn own_heads(
+fn stage(
+    query: &[f32],
+    query_norm: &[f32],
     keys: &[f32],
     values: &[f32],
     key_norm: &[f32],
     angles: &[f32],
-    eps: f32,
-    fresh: &mut [f32],
+    start: usize,
+    staged: &mut [f32],
     #[comptime] step: Step,
 ) {
-    let dim = comptime!(step.dim);
-    let start = CUBE_POS_X as usize * dim;
-    let planes = (CUBE_DIM / PLANE_DIM) as usize;
-    if PLANE_POS == 0 {
-        rotate(keys, start, key_norm, angles, 1.0f32.runtime(), eps, fresh, 0usize.runtime(), dim);
+    let Step { shared, dim, .. } = comptime!(step);
+    let own = CUBE_POS_X as usize * dim;
+    let zero = 0usize.runtime();
+    let queries = take(query, start, comptime!(shared * dim));
+    let (norm, turn) = (take(query_norm, zero, dim), take(angles, zero, dim));
+    if comptime!(step.writes) {
+        let (key, value, other) = (take(keys, own, dim), take(values, own, dim), take(key_norm, zero, dim));
+        put(&key, staged, comptime!(shared * dim), dim);
+        put(&value, staged, comptime!((shared + 1) * dim), dim);
+        put(&other, staged, comptime!((shared + 3) * dim), dim);
     }
-    if PLANE_POS as usize == planes - 1 {
-        let by =
-            if comptime!(step.value_norm) { plane_scale(values, start, eps, dim) } else { 1.0f32.runtime() };
-        for i in range_stepped(UNIT_POS_PLANE as usize, dim, PLANE_DIM as usize) {
-            fresh[dim + i] = values[start + i] * by;
+    put(&queries, staged, 0usize, comptime!(shared * dim));
+    put(&norm, staged, comptime!((shared + 2) * dim), dim);
+    put(&turn, staged, comptime!((shared + 4) * dim), dim);
+}
+
+/// A cube's `count` values from `start` on.
+#[cube]
+fn take(values: &[f32], start: usize, #[comptime] count: usize) -> Array<f32> {
+    let slices = comptime!(count.div_ceil(UNITS as usize));
+    let mut taken = Array::<f32>::new(slices);
+    #[unroll]
+    for slice in 0..slices {
+        let i = comptime!(slice * UNITS as usize) + UNIT_POS as usize;
+        taken[slice] = values[start + min(i, comptime!(count - 1))];
+    }
+    taken
+}
+
+/// Writes what [`take`] has read to `out` from value `at` on.
+#[cube]
+fn put(taken: &Array<f32>, out: &mut [f32], #[comptime] at: usize, #[comptime] count: usize) {
+    #[unroll]
+    for slice in 0..comptime!(count.div_ceil(UNITS as usize)) {
+        let i = comptime!(slice * UNITS as usize) + UNIT_POS as usize;
+        if comptime!((slice + 1) * UNITS as usize <= count) || i < count {
+            out[comptime!(at) + i] = taken[slice];
         }
     }
 }
 
-/// Norms and rotates the head from `start` on, by one subgroup, into `out` from value `at` on.
+/// Norms and rotates what is staged where it lies, a subgroup a head.
+#[cube]
+fn prepare(staged: &mut [f32], scale: f32, eps: f32, #[comptime] step: Step) {
+    let Step { shared, dim, .. } = comptime!(step);
+    let planes = (CUBE_DIM / PLANE_DIM) as usize;
+    let items = comptime!(if step.writes { shared + 2 } else { shared });
+    let (query_norm, key_norm) = (comptime!((shared + 2) * dim), comptime!((shared + 3) * dim));
+    for item in range_stepped(PLANE_POS as usize, items, planes) {
+        if item < shared {
+            rotate(staged, item * dim, query_norm, scale, eps, step);
+        } else if item == shared {
+            rotate(staged, item * dim, key_norm, 1.0f32.runtime(), eps, step);
+        } else if comptime!(step.value_norm) {
+            let by = plane_scale(&*staged, item * dim, eps, dim);
+            for i in range_stepped(UNIT_POS_PLANE as usize, dim, PLANE_DIM as usize) {
+                staged[item * dim + i] *= by;
+            }
+        }
+    }
+}
+
+/// Norms and rotates the head from `start` on, by one subgroup.
 #[cube]
 fn rotate(
-    values: &[f32],
+    staged: &mut [f32],
     start: usize,
-    norm: &[f32],
-    angles: &[f32],
+    #[comptime] norm: usize,
     scale: f32,
     eps: f32,
-    out: &mut [f32],
-    at: usize,
-    #[comptime] dim: usize,
+    #[comptime] step: Step,
 ) {
-    let by = plane_scale(values, start, eps, dim);
+    let dim = comptime!(step.dim);
+    let by = plane_scale(&*staged, start, eps, dim);
     let half = comptime!(dim / 2);
+    let angles = comptime!((step.shared + 4) * dim);
     for i in range_stepped(UNIT_POS_PLANE as usize, half, PLANE_DIM as usize) {
-        let (cos, sin) = (angles[i], angles[half + i]);
-        let a = values[start + i] * by * norm[i];
-        let b = values[start + half + i] * by * norm[half + i];
-        out[at + i] = (a * cos - b * sin) * scale;
-        out[at + half + i] = (b * cos + a * sin) * scale;
+        let (cos, sin) = (staged[comptime!(angles) + i], staged[comptime!(angles + half) + i]);
+        let a = staged[start + i] * by * staged[comptime!(norm) + i];
+        let b = staged[start + half + i] * by * staged[comptime!(norm + half) + i];
+        staged[start + i] = (a * cos - b * sin) * scale;
+        staged[start + half + i] = (b * cos + a * sin) * scale;
     }
 }
 
@@ -169,41 +225,81 @@ fn merge_last(
     // And what others have written before they came is there for this one.
     sync_storage();
     if *arrived == comptime!(parts as u32 - 1) {
-        for h in 0..shared {
-            merge_head(partial, output, head + h, dim, parts);
-        }
+        merge_heads(partial, output, head, shared, dim, parts);
         if UNIT_POS == 0 {
             counters[CUBE_POS_X as usize].store(0u32);
         }
     }
 }
 
-/// Merges the parts of a head.
+/// Merges the parts of `shared` heads from `head` on.
 #[cube]
-pub(super) fn merge_head(
+pub(super) fn merge_heads(
     partial: &[f32],
     output: &mut [f32],
     head: usize,
+    #[comptime] shared: usize,
     #[comptime] dim: usize,
     #[comptime] parts: usize,
 ) {
     let stride = comptime!(dim + PART_EXTRA);
     let start = head * comptime!(parts * (dim + PART_EXTRA));
-    let mut largest = f32::new(LOWEST);
-    for part in 0..parts {
-        largest = max(largest, partial[start + part * stride + dim]);
+    let all = comptime!(shared * parts);
+    let mut largest = Shared::<[f32]>::new_slice(all);
+    let mut weights = Shared::<[f32]>::new_slice(all);
+    let mut factors = Shared::<[f32]>::new_slice(all);
+    for item in range_stepped(UNIT_POS as usize, all, CUBE_DIM as usize) {
+        let at = start + item * stride + dim;
+        largest[item] = partial[at];
+        weights[item] = partial[at + 1];
     }
-    let mut total = 0.0f32;
-    for part in 0..parts {
-        let at = start + part * stride + dim;
-        total += (partial[at] - largest).exp() * partial[at + 1];
-    }
-    for i in range_stepped(UNIT_POS as usize, dim, CUBE_DIM as usize) {
-        let mut sum = 0.0f32;
+    sync_cube();
+    for item in range_stepped(UNIT_POS as usize, all, CUBE_DIM as usize) {
+        let first = item / parts * parts;
+        let mut peak = f32::new(LOWEST);
         for part in 0..parts {
-            let at = start + part * stride;
-            sum += (partial[at + dim] - largest).exp() * partial[at + i];
+            peak = max(peak, largest[first + part]);
         }
-        output[head * dim + i] = sum / total;
+        let mut total = 0.0f32;
+        for part in 0..parts {
+            total += (largest[first + part] - peak).exp() * weights[first + part];
+        }
+        factors[item] = (largest[item] - peak).exp() / total;
     }
+    sync_cube();
+    for i in range_stepped(UNIT_POS as usize, dim, CUBE_DIM as usize) {
+        #[unroll]
+        for h in 0..shared {
+            output[(head + h) * dim + i] =
+                merged(partial, &factors, start + comptime!(h * parts) * stride + i, h, stride, parts);
+        }
+    }
+}
+
+/// One value of a head: the sum of its parts' by their factors. Several parts are asked for before the first is waited for.
+#[cube]
+fn merged(
+    partial: &[f32],
+    factors: &[f32],
+    at: usize,
+    #[comptime] h: usize,
+    #[comptime] stride: usize,
+    #[comptime] parts: usize,
+) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for batch in 0..comptime!(parts.div_ceil(PARTS_AHEAD)) {
+        let before = comptime!(batch * PARTS_AHEAD);
+        let size = comptime!(if parts - before < PARTS_AHEAD { parts - before } else { PARTS_AHEAD });
+        let mut taken = Array::<f32>::new(size);
+        #[unroll]
+        for part in 0..size {
+            taken[part] = partial[at + comptime!((before + part) * stride)];
+        }
+        #[unroll]
+        for part in 0..size {
+            sum += factors[comptime!(h * parts + before + part)] * taken[part];
+        }
+    }
+    sum
 }

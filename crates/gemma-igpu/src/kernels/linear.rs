@@ -99,20 +99,30 @@ pub(crate) fn products(
     #[comptime] reading: Reading,
 ) {
     let mut staged = Shared::<[Words4]>::new_slice(comptime!(reading.staging.places()));
-    let x = CUBE_POS_Y as usize * columns;
-    staged::stage(input, input, x, columns, &mut staged, false, comptime!(reading.staging));
-    sync_cube();
     let row = plane();
     let (end_0, end_1) = (rows_0, rows_0 + rows_1);
     let (end_2, end_3) = (end_1 + rows_2, end_1 + rows_2 + rows_3);
+    let mut stored = Array::<Words4>::new(reading.ahead);
     if row < end_0 {
-        one(words_0, scales_0, &staged, output_0, row, rows_0, columns, reading);
+        begin(&mut stored, words_0, row, rows_0, columns, reading);
     } else if row < end_1 {
-        one(words_1, scales_1, &staged, output_1, row - end_0, rows_1, columns, reading);
+        begin(&mut stored, words_1, row - end_0, rows_1, columns, reading);
     } else if row < end_2 {
-        one(words_2, scales_2, &staged, output_2, row - end_1, rows_2, columns, reading);
+        begin(&mut stored, words_2, row - end_1, rows_2, columns, reading);
     } else if row < end_3 {
-        one(words_3, scales_3, &staged, output_3, row - end_2, rows_3, columns, reading);
+        begin(&mut stored, words_3, row - end_2, rows_3, columns, reading);
+    }
+    let x = CUBE_POS_Y as usize * columns;
+    staged::stage(input, input, x, columns, &mut staged, false, comptime!(reading.staging));
+    sync_cube();
+    if row < end_0 {
+        one(&mut stored, words_0, scales_0, &staged, output_0, row, rows_0, columns, reading);
+    } else if row < end_1 {
+        one(&mut stored, words_1, scales_1, &staged, output_1, row - end_0, rows_1, columns, reading);
+    } else if row < end_2 {
+        one(&mut stored, words_2, scales_2, &staged, output_2, row - end_1, rows_2, columns, reading);
+    } else if row < end_3 {
+        one(&mut stored, words_3, scales_3, &staged, output_3, row - end_2, rows_3, columns, reading);
     }
 }
 
@@ -137,22 +147,46 @@ pub(crate) fn pair(
 ) {
     let mut staged_0 = Shared::<[Words4]>::new_slice(comptime!(reading_0.staging.places()));
     let mut staged_1 = Shared::<[Words4]>::new_slice(comptime!(reading_1.staging.places()));
+    let row = plane();
+    let mut stored_0 = Array::<Words4>::new(reading_0.ahead);
+    let mut stored_1 = Array::<Words4>::new(reading_1.ahead);
+    if row < rows_0 {
+        begin(&mut stored_0, words_0, row, rows_0, columns_0, reading_0);
+    } else if row < rows_0 + rows_1 {
+        begin(&mut stored_1, words_1, row - rows_0, rows_1, columns_1, reading_1);
+    }
     let x_0 = CUBE_POS_Y as usize * columns_0;
     staged::stage(input_0, input_0, x_0, columns_0, &mut staged_0, false, comptime!(reading_0.staging));
     let x_1 = CUBE_POS_Y as usize * columns_1;
     staged::stage(input_1, input_1, x_1, columns_1, &mut staged_1, false, comptime!(reading_1.staging));
     sync_cube();
-    let row = plane();
     if row < rows_0 {
-        one(words_0, scales_0, &staged_0, output_0, row, rows_0, columns_0, reading_0);
+        one(&mut stored_0, words_0, scales_0, &staged_0, output_0, row, rows_0, columns_0, reading_0);
     } else if row < rows_0 + rows_1 {
-        one(words_1, scales_1, &staged_1, output_1, row - rows_0, rows_1, columns_1, reading_1);
+        let row = row - rows_0;
+        one(&mut stored_1, words_1, scales_1, &staged_1, output_1, row, rows_1, columns_1, reading_1);
     }
 }
 
-/// One output of one part, of row `CUBE_POS_Y`.
+/// Asks for the first packets of one output.
+#[cube]
+fn begin(
+    stored: &mut Array<Words4>,
+    words: &[Words4],
+    row: usize,
+    rows: usize,
+    columns: usize,
+    #[comptime] reading: Reading,
+) {
+    let packets = columns / comptime!(reading.format.packet_values() / 4);
+    let lines = Lines { first: 0usize.runtime(), row, rows, packets };
+    fill(stored, words, &lines, 0usize.runtime(), columns, UNIT_POS_PLANE as usize, reading);
+}
+
+/// One output of one part, of row `CUBE_POS_Y`. Its first packets are `stored`.
 #[cube]
 fn one(
+    stored: &mut Array<Words4>,
     words: &[Words4],
     scales: &[u32],
     staged: &[Words4],
@@ -165,8 +199,7 @@ fn one(
     let packets = columns / comptime!(reading.format.packet_values() / 4);
     let lines = Lines { first: 0usize.runtime(), row, rows, packets };
     let mut sums = zeros(reading);
-    let mut stored = fetch(words, &lines, 0usize.runtime(), columns, reading);
-    add(&mut sums, &mut stored, words, scales, staged, &lines, 0usize.runtime(), columns, reading);
+    add(&mut sums, stored, words, scales, staged, &lines, 0usize.runtime(), columns, reading);
     write(sums, output, CUBE_POS_Y as usize * rows, &lines, reading);
 }
 

@@ -35,10 +35,21 @@ pub(crate) fn read(values: &[Four], start: usize, #[comptime] row: Row) -> Array
     fours
 }
 
-/// A unit's four number `slice` of a row of weights; past the end any of them.
+/// A unit's fours of `rows` rows of weights, slice after slice of each; past a row's end any of it.
+///
+/// What a kernel needs of weights it asks for before its units wait for each other the first time: memory answers all at once.
 #[cube]
-pub(crate) fn at(values: &[Four], #[comptime] slice: usize, #[comptime] row: Row) -> Four {
-    values[min(place(slice), comptime!(row.fours - 1))]
+pub(crate) fn weights(values: &[Four], #[comptime] rows: usize, #[comptime] row: Row) -> Array<Four> {
+    let mut fours = Array::<Four>::new(comptime!(rows * row.slices));
+    #[unroll]
+    for line in 0..rows {
+        #[unroll]
+        for slice in 0..comptime!(row.slices) {
+            let i = min(place(slice), comptime!(row.fours - 1));
+            fours[comptime!(line * row.slices + slice)] = values[comptime!(line * row.fours) + i];
+        }
+    }
+    fours
 }
 
 /// The sum of a unit's squares.

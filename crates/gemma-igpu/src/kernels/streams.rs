@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::format::{Four, dot};
 use super::math::{cube_sum, cube_sums_and, tanh};
-use super::row::{Row, at, place, read, rms_scale, size};
+use super::row::{Row, place, read, rms_scale, size, weights};
 
 /// The most streams: what the router says of all of them is summed at once.
 pub(crate) const MOST_STREAMS: usize = 4;
@@ -78,31 +78,36 @@ pub(crate) fn predict(
             old[comptime!(j * row.slices + slice)] = stream[slice];
         }
     }
+    let asked = ask(router_norm, router, row, count);
+    let next_norm = weights(input_norm, 1usize, row);
+    let line = coefficient_line(coefficients, comptime!(count * count), count);
     let mut own = Array::<Four>::new(row.slices);
     let mut added = Array::<Four>::new(row.slices);
+    let mut added_norm = Array::<Four>::new(row.slices);
     #[unroll]
     for slice in 0..comptime!(row.slices) {
         own[slice] = old[comptime!(active * row.slices + slice)];
         added[slice] = Four::new(0.0f32);
+        added_norm[slice] = Four::new(0.0f32);
     }
     if comptime!(adds) {
         added = read(projected, out, row);
+        added_norm = weights(projected_norm, 1usize, row);
     }
-    let (dots, squares) = routed(&own, router_norm, router, row, count);
+    let (dots, squares) = routed(&own, &asked, row, count);
     let sums = cube_sums_and(dots, squares, size(&added, row));
     let modalities = modalities(sums.0, sums.1, eps, row, count);
     if comptime!(adds) {
-        add(&mut old, &added, projected_norm, sums.2, eps, row, count, active);
+        add(&mut old, &added, &added_norm, sums.2, eps, row, count, active);
     }
-    let size = mix(streams, &old, &modalities, coefficients, start, row, count, active);
+    let mixing = combined(&line, &modalities, comptime!(count * count), count);
+    let size = mix(streams, &old, &mixing, &mut own, start, row, count, active);
     let scale = rms_scale(cube_sum(size), eps, row);
     #[unroll]
     for slice in 0..comptime!(row.slices) {
         let i = place(slice);
         if i < row.fours {
-            // What this unit has written itself.
-            let value = streams[start + comptime!(active * row.fours) + i];
-            normed[out + i] = value * Four::new(scale) * input_norm[i];
+            normed[out + i] = own[slice] * Four::new(scale) * next_norm[slice];
         }
     }
 }
@@ -112,7 +117,7 @@ pub(crate) fn predict(
 fn add(
     old: &mut Array<Four>,
     added: &Array<Four>,
-    norm: &[Four],
+    norm: &Array<Four>,
     squares: f32,
     eps: f32,
     #[comptime] row: Row,
@@ -122,7 +127,7 @@ fn add(
     let scale = rms_scale(squares, eps, row);
     #[unroll]
     for slice in 0..comptime!(row.slices) {
-        let value = added[slice] * Four::new(scale) * at(norm, slice, row);
+        let value = added[slice] * Four::new(scale) * norm[slice];
         #[unroll]
         for j in 0..count {
             if comptime!(j != active) {
@@ -132,13 +137,51 @@ fn add(
     }
 }
 
-/// Writes `streams[j] = old[j] + Σ_k C[j, k] · old[k]`; a unit's share of the squares of the active one.
+/// The coefficients of one of `lines` sums of modalities: unit `u` has those of sum `u`.
+#[cube]
+fn coefficient_line(coefficients: &[f32], #[comptime] lines: usize, #[comptime] count: usize) -> Array<f32> {
+    let unit = min(UNIT_POS as usize, comptime!(lines - 1));
+    let mut line = Array::<f32>::new(count);
+    #[unroll]
+    for i in 0..count {
+        line[i] = coefficients[unit * count + i];
+    }
+    line
+}
+
+/// All `lines` sums of modalities by the coefficients that units hold, known to each unit.
+#[cube]
+fn combined(
+    line: &Array<f32>,
+    modalities: &Array<f32>,
+    #[comptime] lines: usize,
+    #[comptime] count: usize,
+) -> Array<f32> {
+    let mut shared = Shared::<[f32]>::new_slice(lines);
+    if UNIT_POS < comptime!(lines as u32) {
+        let mut sum = 0.0f32;
+        #[unroll]
+        for i in 0..count {
+            sum += line[i] * modalities[i];
+        }
+        shared[UNIT_POS as usize] = sum;
+    }
+    sync_cube();
+    let mut sums = Array::<f32>::new(lines);
+    #[unroll]
+    for i in 0..lines {
+        sums[i] = shared[i];
+    }
+    sums
+}
+
+/// Writes `streams[j] = old[j] + Σ_k C[j, k] · old[k]`, and leaves the active one in `own`; a unit's share of its squares.
 #[cube]
 fn mix(
     streams: &mut [Four],
     old: &Array<Four>,
-    modalities: &Array<f32>,
-    coefficients: &[f32],
+    mixing: &Array<f32>,
+    own: &mut Array<Four>,
     start: usize,
     #[comptime] row: Row,
     #[comptime] count: usize,
@@ -147,22 +190,12 @@ fn mix(
     let mut squares = 0.0f32;
     #[unroll]
     for j in 0..count {
-        let mut weights = Array::<f32>::new(count);
-        #[unroll]
-        for k in 0..count {
-            let mut sum = 0.0f32;
-            #[unroll]
-            for i in 0..count {
-                sum += coefficients[comptime!((j * count + k) * count + i)] * modalities[i];
-            }
-            weights[k] = sum;
-        }
         #[unroll]
         for slice in 0..comptime!(row.slices) {
             let mut sum = old[comptime!(j * row.slices + slice)];
             #[unroll]
             for k in 0..count {
-                sum += Four::new(weights[k]) * old[comptime!(k * row.slices + slice)];
+                sum += Four::new(mixing[comptime!(j * count + k)]) * old[comptime!(k * row.slices + slice)];
             }
             let i = place(slice);
             if i < row.fours {
@@ -170,30 +203,37 @@ fn mix(
             }
             if comptime!(j == active) {
                 squares += dot(sum, sum);
+                own[slice] = sum;
             }
         }
     }
     squares
 }
 
+/// A unit's share of the router's norm, and behind it of the router's lines.
+#[derive(CubeType)]
+struct Router {
+    norm: Array<Four>,
+    lines: Array<Four>,
+}
+
+/// Asks for a unit's share of the router.
+#[cube]
+fn ask(norm: &[Four], router: &[Four], #[comptime] row: Row, #[comptime] count: usize) -> Router {
+    Router { norm: weights(norm, 1usize, row), lines: weights(router, count, row) }
+}
+
 /// A unit's share of the router's products with `x · norm`, and of the squares of `x`.
 #[cube]
-fn routed(
-    x: &Array<Four>,
-    norm: &[Four],
-    router: &[Four],
-    #[comptime] row: Row,
-    #[comptime] count: usize,
-) -> (Four, f32) {
+fn routed(x: &Array<Four>, router: &Router, #[comptime] row: Row, #[comptime] count: usize) -> (Four, f32) {
     let mut dots = Four::new(0.0f32);
     #[unroll]
     for slice in 0..comptime!(row.slices) {
-        let value = x[slice] * at(norm, slice, row);
-        let i = min(place(slice), comptime!(row.fours - 1));
+        let value = x[slice] * router.norm[slice];
         let mut products = Four::new(0.0f32);
         #[unroll]
         for k in 0..count {
-            products.insert(k, dot(value, router[comptime!(k * row.fours) + i]));
+            products.insert(k, dot(value, router.lines[comptime!(k * row.slices + slice)]));
         }
         dots += products;
     }
@@ -240,13 +280,15 @@ pub(crate) fn attention_residual(
     let active = CUBE_POS_Y as usize * comptime!(count * row.fours) + comptime!(active * row.fours);
     let (attended, laurel) = (read(attended, start, row), read(laurel, start, row));
     let (mut sum, normed) = (read(streams, active, row), read(normed, start, row));
+    let (post_norm, laurel_norm) = (weights(post_norm, 1usize, row), weights(laurel_norm, 1usize, row));
+    let ffn_norm = weights(ffn_norm, 1usize, row);
     let sums = cube_sums_and(Four::new(0.0f32), size(&attended, row), size(&laurel, row));
     let (of_attended, of_laurel) = (rms_scale(sums.1, eps, row), rms_scale(sums.2, eps, row));
     #[unroll]
     for slice in 0..comptime!(row.slices) {
-        let rest = attended[slice] * Four::new(of_attended) * at(post_norm, slice, row)
+        let rest = attended[slice] * Four::new(of_attended) * post_norm[slice]
             + normed[slice]
-            + laurel[slice] * Four::new(of_laurel) * at(laurel_norm, slice, row);
+            + laurel[slice] * Four::new(of_laurel) * laurel_norm[slice];
         sum[slice] = (sum[slice] + rest) * Four::new(std::f32::consts::FRAC_1_SQRT_2);
     }
     let scale = rms_scale(cube_sum(size(&sum, row)), eps, row);
@@ -255,7 +297,7 @@ pub(crate) fn attention_residual(
         let i = place(slice);
         if i < row.fours {
             residual[start + i] = sum[slice];
-            ffn_input[start + i] = sum[slice] * Four::new(scale) * ffn_norm[i];
+            ffn_input[start + i] = sum[slice] * Four::new(scale) * ffn_norm[slice];
         }
     }
 }
@@ -280,33 +322,38 @@ pub(crate) fn correct(
     let start = CUBE_POS_Y as usize * comptime!(count * row.fours);
     let ffn = read(ffn, out, row);
     let mut z = read(&*residual, out, row);
+    let mut old = Array::<Four>::new(comptime!(count * row.slices));
+    #[unroll]
+    for j in 0..count {
+        let stream = read(&*streams, start + comptime!(j * row.fours), row);
+        #[unroll]
+        for slice in 0..comptime!(row.slices) {
+            old[comptime!(j * row.slices + slice)] = stream[slice];
+        }
+    }
+    let post_norm = weights(post_norm, 1usize, row);
+    let asked = ask(router_norm, router, row, count);
+    let line = coefficient_line(coefficients, count, count);
     let scale = rms_scale(cube_sum(size(&ffn, row)), eps, row);
     #[unroll]
     for slice in 0..comptime!(row.slices) {
-        z[slice] += ffn[slice] * Four::new(scale) * at(post_norm, slice, row);
+        z[slice] += ffn[slice] * Four::new(scale) * post_norm[slice];
     }
-    let (dots, squares) = routed(&z, router_norm, router, row, count);
+    let (dots, squares) = routed(&z, &asked, row, count);
     let sums = cube_sums_and(dots, squares, 0.0f32.runtime());
     let modalities = modalities(sums.0, sums.1, eps, row, count);
-    let mut weights = Array::<f32>::new(count);
-    #[unroll]
-    for j in 0..count {
-        let mut sum = 1.0f32;
-        #[unroll]
-        for k in 0..count {
-            sum += coefficients[comptime!(j * count + k)] * modalities[k];
-        }
-        weights[j] = sum;
-    }
+    let changes = combined(&line, &modalities, count, count);
     #[unroll]
     for slice in 0..comptime!(row.slices) {
         let i = place(slice);
         if i < row.fours {
             residual[out + i] = z[slice];
-            let change = z[slice] - streams[start + comptime!(active * row.fours) + i];
+            let change = z[slice] - old[comptime!(active * row.slices + slice)];
             #[unroll]
             for j in 0..count {
-                streams[start + comptime!(j * row.fours) + i] += Four::new(weights[j]) * change;
+                let before = old[comptime!(j * row.slices + slice)];
+                streams[start + comptime!(j * row.fours) + i] =
+                    before + Four::new(changes[j] + 1.0f32) * change;
             }
         }
     }
