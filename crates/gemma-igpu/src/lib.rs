@@ -29,6 +29,7 @@ mod executable;
 mod gpu;
 mod kernels;
 mod measure;
+mod turned;
 mod weight;
 
 pub use adapter::{Adapter, AdapterFeatures, AdapterKind, adapters};

@@ -71,6 +71,7 @@ pub fn launches(plan: &Plan) -> usize {
     let of = |op: &Op| match op {
         Op::Linear { parts, .. } => parts.len(),
         Op::AltUpInit { projections, .. } | Op::AltUpMerge { projections, .. } => projections.len() + 1,
+        Op::FeedForward { cutoff: Some(_), .. } => 4,
         Op::Attention { .. } | Op::FeedForward { .. } | Op::PerLayerEmbed { .. } => 2,
         Op::PerLayerInput { .. } => 3,
         _ => 1,

@@ -24,6 +24,7 @@ use gemma_hal::{Budget, DType, DeviceError, Reservation, Weight};
 
 use crate::gpu::{Gpu, Region, WORD};
 use crate::kernels::format::Format;
+use crate::turned::Copies;
 
 /// Rows of a matrix on the device.
 #[derive(Debug)]
@@ -82,7 +83,11 @@ struct Identity {
 
 /// The matrices of a device: each is uploaded once for all plans that use it.
 #[derive(Debug, Default)]
-pub(crate) struct Matrices(Mutex<HashMap<Identity, (Weak<Matrix>, Weight)>>);
+pub(crate) struct Matrices {
+    all: Mutex<HashMap<Identity, (Weak<Matrix>, Weight)>>,
+    /// Turned ones, beside them.
+    pub(crate) copies: Copies,
+}
 
 impl Matrices {
     /// `weight` on the device.
@@ -103,7 +108,7 @@ impl Matrices {
             stride: weight.row_stride(),
             dtype: weight.dtype(),
         };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(matrix) = all.get(&identity).and_then(|(matrix, _)| matrix.upgrade()) {
             return Ok(matrix);
         }

@@ -4,8 +4,8 @@ use crate::op::{Heads, LinearPart, Op, RotaryKeyValue, RotaryQuery, Router};
 use crate::plan::{CacheLayer, CacheLayout, Plan, Rows};
 use crate::{BufferId, DType};
 
-use super::RUNS;
 use super::generate::{Generate, VOCABULARY, whole};
+use super::{MAX_RUN, RUNS};
 
 /// Hidden size of the cases, where blocks are not longer.
 const D: usize = 96;
@@ -33,7 +33,8 @@ impl Case {
         let layer = |heads, window| CacheLayer { width: whole(heads, cache).key_value_width(), window };
         let layers = vec![layer(HEADS, Some(9)), layer(HEADS, None), layer(ONE_KEY, None)];
         let layout = CacheLayout { layers, dtype: cache };
-        let mut generate = Generate::new(self.name, dtype, layout, seed);
+        let max_tokens = self.runs.iter().copied().max().unwrap_or(1);
+        let mut generate = Generate::new(self.name, max_tokens, dtype, layout, seed);
         let outputs = (self.build)(&mut generate);
         let output = *outputs.get(index)?;
         Some(generate.plan.finish(Some(output)).expect("the suite's own plans are sound"))
@@ -42,6 +43,11 @@ impl Case {
 
 const fn case(name: &'static str, weights: bool, build: fn(&mut Generate) -> Vec<BufferId>) -> Case {
     Case { name, weights, caches: false, runs: RUNS, build }
+}
+
+/// Of tokens one by one, by a plan for that alone.
+const fn single(name: &'static str, build: fn(&mut Generate) -> Vec<BufferId>) -> Case {
+    Case { runs: &[1, 1, 1], ..case(name, true, build) }
 }
 
 const fn cached(name: &'static str, build: fn(&mut Generate) -> Vec<BufferId>) -> Case {
@@ -65,8 +71,12 @@ pub(super) const ALL: &[Case] = &[
     cached("attention, window, values as they are", |g| attention(g, 0, SCALED)),
     cached("attention, full, one key for all, stretched", |g| attention(g, 2, STRETCHED)),
     case("attention_residual", false, attention_residual),
-    case("feed_forward", true, |g| feed_forward(g, None)),
-    case("feed_forward, sparse", true, |g| feed_forward(g, Some(1.2))),
+    case("feed_forward", true, |g| feed_forward(g, D, 224, None)),
+    case("feed_forward, sparse", true, |g| feed_forward(g, D, 224, Some(1.2))),
+    single("feed_forward, one token", |g| feed_forward(g, D, 224, None)),
+    single("feed_forward, sparse, one token", |g| feed_forward(g, 288, 672, Some(1.2))),
+    single("feed_forward, no unit active, one token", |g| feed_forward(g, D, 224, Some(100.0))),
+    single("feed_forward, all units active, one token", |g| feed_forward(g, 288, 224, Some(-100.0))),
     case("altup_correct", false, altup_correct),
     case("per_layer_input", true, |g| per_layer_input(g, true)),
     case("per_layer_input, no scale", true, |g| per_layer_input(g, false)),
@@ -82,7 +92,7 @@ pub(super) const MANY: usize = 2_503;
 /// A plan whose output has rows as long as those of a vocabulary.
 pub(super) fn row_of_many() -> Plan {
     let layout = CacheLayout { layers: Vec::new(), dtype: DType::F32 };
-    let mut g = Generate::new("a row of many", DType::F32, layout, 7);
+    let mut g = Generate::new("a row of many", MAX_RUN, DType::F32, layout, 7);
     let input = g.input("input", 16);
     let table = g.matrix("table", MANY, 16);
     let output = g.buffer("logits", MANY);
@@ -253,9 +263,9 @@ fn attention_residual(g: &mut Generate) -> Vec<BufferId> {
     vec![residual, ffn_input]
 }
 
-fn feed_forward(g: &mut Generate, cutoff: Option<f32>) -> Vec<BufferId> {
-    let d = g.columns(D);
-    let width = g.columns(224);
+fn feed_forward(g: &mut Generate, hidden: usize, width: usize, cutoff: Option<f32>) -> Vec<BufferId> {
+    let d = g.columns(hidden);
+    let width = g.columns(width);
     let output = g.buffer("output", d);
     let op = Op::FeedForward {
         input: g.input("input", d),

@@ -5,7 +5,7 @@ use crate::plan::{CacheLayout, PlanBuilder, Rows};
 use crate::random::SplitMix64;
 use crate::{BufferId, DType, Storage, Weight, WeightId, block};
 
-use super::{MAX_RUN, OUTPUTS};
+use super::OUTPUTS;
 
 /// Token ids of the suite's plans.
 pub(super) const VOCABULARY: usize = 37;
@@ -43,9 +43,9 @@ impl Generate {
         Random(SplitMix64::new(seed))
     }
 
-    pub(super) fn new(name: &str, dtype: DType, cache: CacheLayout, seed: u64) -> Self {
+    pub(super) fn new(name: &str, max_tokens: usize, dtype: DType, cache: CacheLayout, seed: u64) -> Self {
         let cache_dtype = cache.dtype;
-        let plan = PlanBuilder::new(name, MAX_RUN, OUTPUTS, 1e-6, cache);
+        let plan = PlanBuilder::new(name, max_tokens, OUTPUTS, 1e-6, cache);
         Self { plan, dtype, cache: cache_dtype, random: Self::random(seed) }
     }
 

@@ -123,7 +123,10 @@ impl Run<'_> {
     pub(super) fn feed_forward(&self, op: &Op) {
         let Op::FeedForward { input, gate, up, down, cutoff, gated, hidden, output } = op else { return };
         let rows = self.rows(op);
-        let done = rows <= FEW && self.gate_and_up(op, rows);
+        if self.sparse_feed_forward(op) {
+            return;
+        }
+        let done = rows <= FEW && cutoff.is_none() && self.gate_and_up(op, rows);
         if !done {
             self.whole_products(*input, &[(*gate, *gated), (*up, *hidden)], rows);
         }
@@ -152,10 +155,10 @@ impl Run<'_> {
         self.whole_products(*gated, &[(*down, *output)], rows);
     }
 
-    /// Gate and up in one launch, multiplied where no cutoff stands between them. False, and nothing is done, where
-    /// the matrices do not allow it.
+    /// Gate and up of a network without a cutoff, multiplied, in one launch. False, and nothing is done, where the matrices do
+    /// not allow it.
     fn gate_and_up(&self, op: &Op, count: usize) -> bool {
-        let Op::FeedForward { input, gate, up, cutoff, gated, hidden, .. } = op else { return false };
+        let Op::FeedForward { input, gate, up, gated, .. } = op else { return false };
         let (gate, up) = (self.matrix(*gate), self.matrix(*up));
         let (Some(gates), Some(ups)) = (gate.whole(), up.whole()) else { return false };
         // Both meet what is staged once.
@@ -177,10 +180,8 @@ impl Run<'_> {
                 ups.words.quads(),
                 ups.scales.arg(),
                 self.region(*gated).arg(),
-                self.region(*hidden).arg(),
                 rows,
                 gate.columns / 4,
-                cutoff.is_some(),
                 reading,
                 self.reading(up, rows),
             );
@@ -189,7 +190,7 @@ impl Run<'_> {
     }
 
     /// All rows of each weight with all of a buffer.
-    fn whole_products(&self, input: BufferId, products: &[(WeightId, BufferId)], rows: usize) {
+    pub(super) fn whole_products(&self, input: BufferId, products: &[(WeightId, BufferId)], rows: usize) {
         let x = self.region(input);
         let x = Rows { region: &x, stride: self.width(input) };
         let mut halved = false;

@@ -12,6 +12,7 @@ mod linear;
 mod norm;
 mod recording;
 mod shortlist;
+mod sparse;
 mod streams;
 
 use std::ops::Range;
@@ -26,6 +27,7 @@ use crate::cache::IgpuCache;
 use crate::gpu::{Gpu, Region, WORD};
 use crate::kernels::rotary::LARGEST_HEAD;
 use crate::kernels::streams::MOST_STREAMS;
+use crate::turned::Turned;
 use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
 use launch::{Halves, Launcher};
@@ -93,6 +95,8 @@ pub(crate) struct IgpuExecutable {
     places: Arena,
     arena: Region,
     weights: Vec<Stored>,
+    /// Turned copies, by weight.
+    turned: Vec<Option<Arc<Turned>>>,
     inputs: Inputs,
     /// For what lies between two kernels of one step.
     scratch: Region,
@@ -114,6 +118,7 @@ struct Run<'a> {
     places: &'a Arena,
     arena: &'a Region,
     weights: &'a [Stored],
+    turned: &'a [Option<Arc<Turned>>],
     inputs: &'a Inputs,
     scratch: &'a Region,
     counters: &'a Region,
@@ -147,11 +152,12 @@ impl IgpuExecutable {
         let uses = uses(&plan);
         let vectors = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Vector);
         let vectors: u64 = vectors.map(|(named, _)| named.weight.values() * 4).sum();
-        let scratch = plan.steps().iter().map(|step| heads::scratch_values(&step.op)).max().unwrap_or(0);
+        let scratch_values = |op: &Op| heads::scratch_values(op).max(sparse::scratch_values(&plan, op));
+        let scratch = plan.steps().iter().map(|step| scratch_values(&step.op)).max().unwrap_or(0);
         let matrices_used = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Matrix);
         let widest = matrices_used.map(|(named, _)| named.weight.columns()).max().unwrap_or(0);
         let halves = launch::halves_words(gpu, plan.max_tokens(), widest);
-        let counters = heads::counters(&plan);
+        let counters = heads::counters(&plan).max(sparse::counters(&plan));
         let words = inputs::words(&plan) + shortlist::words(&plan) + scratch + counters + halves.0 + halves.1;
         let places = Arena::lasting(&plan, TOGETHER - 1);
         let bytes = places.bytes() + vectors + (words * WORD) as u64;
@@ -164,6 +170,7 @@ impl IgpuExecutable {
                 Use::Host => Stored::Host,
             });
         }
+        let turned = sparse::copies(gpu, budget, matrices, &plan);
         let arena = gpu.empty("activations", places.len())?;
         let inputs = Inputs::of(gpu, &plan)?;
         Ok(Self {
@@ -171,8 +178,9 @@ impl IgpuExecutable {
             places,
             arena,
             weights,
+            turned,
             inputs,
-            scratch: gpu.empty("attention", scratch)?,
+            scratch: gpu.empty("what lies between kernels", scratch)?,
             counters: gpu.upload(&vec![0; counters]),
             halves: Halves::new(gpu, halves)?,
             recording: Recording::default(),
@@ -196,6 +204,7 @@ impl IgpuExecutable {
             places: &self.places,
             arena: &self.arena,
             weights: &self.weights,
+            turned: &self.turned,
             inputs: &self.inputs,
             scratch: &self.scratch,
             counters: &self.counters,

@@ -46,6 +46,11 @@ impl Format {
             _ => 0,
         }
     }
+
+    /// Quads of words that the scales of eight outputs take in a turned copy, where a block has one for each output.
+    pub(crate) const fn turned_quads(self) -> usize {
+        self.scale_bytes() / 2
+    }
 }
 
 /// The f16 at `index` of an array of words.
@@ -113,13 +118,13 @@ pub(crate) fn four_at(words: &[u32], scales: &[u32], index: usize, #[comptime] f
 
 /// The low nibble of each byte, or with a shift of 4 the high ones.
 #[cube]
-fn nibbles(word: u32, shift: u32) -> u32 {
+pub(super) fn nibbles(word: u32, shift: u32) -> u32 {
     (word >> shift) & 0x0f0f_0f0f
 }
 
 /// `scale · q − minimum` for the bytes `q` of a word.
 #[cube]
-fn of_bytes(word: u32, scale: f32, minimum: f32) -> Four {
+pub(super) fn of_bytes(word: u32, scale: f32, minimum: f32) -> Four {
     let mut four = Four::new(0.0f32);
     #[unroll]
     for i in 0..4usize {
@@ -130,7 +135,7 @@ fn of_bytes(word: u32, scale: f32, minimum: f32) -> Four {
 
 /// The bytes of a word as signed whole numbers.
 #[cube]
-fn of_signed_bytes(word: u32) -> Four {
+pub(super) fn of_signed_bytes(word: u32) -> Four {
     let mut four = Four::new(0.0f32);
     #[unroll]
     for i in 0..4usize {
@@ -141,7 +146,7 @@ fn of_signed_bytes(word: u32) -> Four {
 }
 
 #[cube]
-fn of_words(words: &[u32], at: usize) -> Four {
+pub(super) fn of_words(words: &[u32], at: usize) -> Four {
     let mut four = Four::new(0.0f32);
     #[unroll]
     for i in 0..4usize {
@@ -151,7 +156,7 @@ fn of_words(words: &[u32], at: usize) -> Four {
 }
 
 #[cube]
-fn of_halves(words: &[u32], at: usize, #[comptime] format: Format) -> Four {
+pub(super) fn of_halves(words: &[u32], at: usize, #[comptime] format: Format) -> Four {
     let mut four = Four::new(0.0f32);
     #[unroll]
     for i in 0..2usize {

@@ -31,15 +31,15 @@ pub(crate) struct Reading {
 
 /// The rows of a matrix that a subgroup works on.
 #[derive(CubeType)]
-struct Lines {
+pub(super) struct Lines {
     /// The first of all rows that outputs are made of.
-    first: usize,
+    pub(super) first: usize,
     /// The first one of the subgroup, counted from there.
-    row: usize,
+    pub(super) row: usize,
     /// All rows.
-    rows: usize,
+    pub(super) rows: usize,
     /// Packets of a row.
-    packets: usize,
+    pub(super) packets: usize,
 }
 
 /// `output[t][r] = Σ_c weight[r][c] · input[t][c]` with activations in f32, for row `t = CUBE_POS_Y`.
@@ -203,7 +203,7 @@ fn one(
     write(sums, output, CUBE_POS_Y as usize * rows, &lines, reading);
 }
 
-/// `gated = gelu(gate · x) · (up · x)`; with `sparse`, `gated = gate · x` and `hidden = up · x`.
+/// `gated = gelu(gate · x) · (up · x)`.
 #[cube(launch_unchecked)]
 pub(crate) fn gated(
     input: &[Four],
@@ -212,10 +212,8 @@ pub(crate) fn gated(
     up_words: &[Words4],
     up_scales: &[u32],
     gated: &mut [f32],
-    hidden: &mut [f32],
     rows: usize,
     columns: usize,
-    #[comptime] sparse: bool,
     #[comptime] gate: Reading,
     #[comptime] up: Reading,
 ) {
@@ -234,17 +232,12 @@ pub(crate) fn gated(
         add(&mut ups, &mut others, up_words, up_scales, &staged, &up_lines, from, count, up);
         sync_cube();
     }
-    if comptime!(sparse) {
-        write(gates, gated, t * rows, &gate_lines, gate);
-        write(ups, hidden, t * rows, &up_lines, up);
-    } else {
-        let (gates, ups) = (totals(gates, gate), totals(ups, up));
-        #[unroll]
-        for index in 0..comptime!(gate.outputs) {
-            let row = gate_lines.row + index;
-            if UNIT_POS_PLANE == 0 && row < rows {
-                gated[t * rows + row] = gelu(gates[index]) * ups[index];
-            }
+    let (gates, ups) = (totals(gates, gate), totals(ups, up));
+    #[unroll]
+    for index in 0..comptime!(gate.outputs) {
+        let row = gate_lines.row + index;
+        if UNIT_POS_PLANE == 0 && row < rows {
+            gated[t * rows + row] = gelu(gates[index]) * ups[index];
         }
     }
 }
@@ -290,7 +283,7 @@ pub(crate) fn per_layer_gate(
 
 /// The subgroup's number in the grid.
 #[cube]
-fn plane() -> usize {
+pub(super) fn plane() -> usize {
     // More than one axis has room for go on along the third.
     let cube = (CUBE_POS_Z * CUBE_COUNT_X + CUBE_POS_X) as usize;
     cube * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize
@@ -305,7 +298,7 @@ fn lines(first: usize, rows: usize, columns: usize, #[comptime] reading: Reading
 
 /// Sums of nothing.
 #[cube]
-fn zeros(#[comptime] reading: Reading) -> Array<f32> {
+pub(super) fn zeros(#[comptime] reading: Reading) -> Array<f32> {
     let mut sums = Array::<f32>::new(reading.outputs);
     #[unroll]
     for index in 0..reading.outputs {
@@ -329,7 +322,7 @@ fn number(
 
 /// Asks for the first packets of the `count` fours of a row from four `from` on.
 #[cube]
-fn fetch(
+pub(super) fn fetch(
     words: &[Words4],
     lines: &Lines,
     from: usize,
@@ -343,7 +336,7 @@ fn fetch(
 
 /// Asks for packet `begin` of a segment, and those a subgroup further.
 #[cube]
-fn fill(
+pub(super) fn fill(
     stored: &mut Array<Words4>,
     words: &[Words4],
     lines: &Lines,
@@ -366,7 +359,7 @@ fn fill(
 
 /// Adds the products of a unit's packets with what is staged. The first ones are `stored`.
 #[cube]
-fn add(
+pub(super) fn add(
     sums: &mut Array<f32>,
     stored: &mut Array<Words4>,
     words: &[Words4],
@@ -431,7 +424,7 @@ fn meet(
 
 /// The sums of a subgroup, known to each of its units.
 #[cube]
-fn totals(sums: Array<f32>, #[comptime] reading: Reading) -> Array<f32> {
+pub(super) fn totals(sums: Array<f32>, #[comptime] reading: Reading) -> Array<f32> {
     let mut totals = Array::<f32>::new(reading.outputs);
     #[unroll]
     for index in 0..reading.outputs {

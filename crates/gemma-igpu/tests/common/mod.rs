@@ -19,8 +19,16 @@ pub(crate) fn device() -> IgpuDevice {
 /// # Panics
 /// Without an adapter.
 pub(crate) fn device_with(activations: Activations) -> IgpuDevice {
+    device_with_memory(activations, 1 << 30)
+}
+
+/// [`device_with`], opened for `memory` bytes.
+///
+/// # Panics
+/// Without an adapter.
+pub(crate) fn device_with_memory(activations: Activations, memory: u64) -> IgpuDevice {
     let adapters = adapters();
     let software = adapters.iter().find(|adapter| adapter.kind == AdapterKind::Software);
     let adapter = software.or(adapters.first()).expect(NEEDED);
-    IgpuDevice::new(adapter, IgpuOptions { activations, ..IgpuOptions::new(1 << 30) }).unwrap()
+    IgpuDevice::new(adapter, IgpuOptions { activations, ..IgpuOptions::new(memory) }).unwrap()
 }
