@@ -99,6 +99,8 @@ fn choose(device: &str, adapters: &[Adapter]) -> Result<usize, Failure> {
 
 #[cfg(feature = "igpu")]
 mod backend {
+    use std::sync::Once;
+
     use gemma_cpu::simd::Activations;
     use gemma_igpu::{AdapterKind, IgpuDevice, IgpuOptions};
 
@@ -142,8 +144,19 @@ mod backend {
         }
     }
 
+    /// Keeps compiled kernels for the next start where there is a folder for what can be made again.
+    fn keep_kernels() {
+        static KEPT: Once = Once::new();
+        KEPT.call_once(|| {
+            if let Some(folder) = crate::folders::cache() {
+                gemma_igpu::keep_kernels(&folder.join("kernels"));
+            }
+        });
+    }
+
     /// Opens the adapter `id` to be measured.
     fn device(id: &str) -> Result<IgpuDevice, String> {
+        keep_kernels();
         let adapters = gemma_igpu::adapters();
         let adapter = adapters.iter().find(|adapter| adapter.id == id).ok_or("there is no such adapter")?;
         IgpuDevice::new(adapter, IgpuOptions::new(MEASURING)).map_err(|error| error.to_string())
@@ -194,6 +207,7 @@ mod backend {
         let adapters = gemma_igpu::adapters();
         let described: Vec<Adapter> = adapters.iter().cloned().map(described).collect();
         let adapter = &adapters[choose(device, &described)?];
+        keep_kernels();
         let opened = IgpuDevice::new(adapter, IgpuOptions { memory, activations });
         Ok(Arc::new(
             opened

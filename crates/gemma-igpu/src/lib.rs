@@ -19,6 +19,8 @@
 //!
 //! Beside plans there is [`Linear`], one matrix that is multiplied with activations of other libraries on the same runtime.
 //!
+//! Kernels are compiled when they are first launched; [`keep_kernels`] keeps them for the next start.
+//!
 //! One process has one queue an adapter, whatever number of devices it opens on it: runs take turns. A run of one token is
 //! recorded the second time and replayed from then on, see docs/architecture.md.
 
@@ -27,6 +29,7 @@ mod cache;
 mod device;
 mod executable;
 mod gpu;
+mod kernel_store;
 mod kernels;
 mod measure;
 mod turned;
@@ -35,4 +38,5 @@ mod weight;
 pub use adapter::{Adapter, AdapterFeatures, AdapterKind, adapters};
 pub use device::{Activations, IgpuDevice, IgpuOptions};
 pub use executable::Linear;
+pub use kernel_store::keep_kernels;
 pub use measure::{Measured, launches};

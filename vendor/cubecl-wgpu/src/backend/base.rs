@@ -115,37 +115,60 @@ impl<C: WgpuCompiler> WgpuServer<C> {
                 KernelCacheKey::new(kernel_id, self.build_id),
             );
             if let Some(entry) = cache.remove(&key) {
-                use crate::ParamsTransfer;
-
                 log::trace!("Using SPIR-V cache");
-
-                let params_transfer = match entry.kernel.immediate_size {
-                    Some(_) => ParamsTransfer::Immediate,
-                    None => ParamsTransfer::Uniform,
-                };
-                let repr = AutoRepresentationRef::SpirV(&entry.kernel);
-                let module = self.create_module(
-                    &entry.entrypoint_name,
-                    kernel_id.cube_dim.into(),
-                    ModuleSource::SpirV(&entry.kernel),
-                    mode,
-                )?;
-                let pipeline =
-                    self.create_pipeline(&entry.entrypoint_name, Some(repr), module, bindings)?;
-                let io = entry.kernel.io.clone().map(std::sync::Arc::from);
-                Ok(Some(Ok((
-                    pipeline,
-                    crate::compute::CompilerInfo::Vulkan { params_transfer },
-                    io,
-                ))))
+                Ok(Some(Ok(self.kept_pipeline(&entry, kernel_id, bindings, mode)?)))
             } else {
                 Ok(Some(Err(key)))
             }
+        } else if let Some(entry) = crate::compute::kernel_store::store()
+            .and_then(|store| store.load(&self.kernel_key(kernel_id)))
+        {
+            Ok(Some(Ok(self.kept_pipeline(&entry, kernel_id, bindings, mode)?)))
         } else {
             Ok(None)
         };
 
         res
+    }
+
+    /// What a kernel is kept as: the same for the same arguments of the same build on a device with the same properties.
+    #[cfg(feature = "spirv")]
+    pub(crate) fn kernel_key(&self, kernel_id: &KernelId) -> String {
+        let key = KernelCacheKey::new(kernel_id, self.build_id);
+        let device = self.utilities.properties_hash;
+        format!("{device:016x}-{:032x}-{:032x}", key.id, key.build_id)
+    }
+
+    /// The pipeline of a kernel that was compiled before.
+    #[cfg(feature = "spirv")]
+    fn kept_pipeline(
+        &self,
+        entry: &cubecl_spirv::SpirvCacheEntry,
+        kernel_id: &KernelId,
+        bindings: &KernelArguments,
+        mode: ExecutionMode,
+    ) -> Result<crate::compute::PipelineEntry, CompilationError> {
+        use crate::ParamsTransfer;
+
+        let params_transfer = match entry.kernel.immediate_size {
+            Some(_) => ParamsTransfer::Immediate,
+            None => ParamsTransfer::Uniform,
+        };
+        let repr = AutoRepresentationRef::SpirV(&entry.kernel);
+        let module = self.create_module(
+            &entry.entrypoint_name,
+            kernel_id.cube_dim.into(),
+            ModuleSource::SpirV(&entry.kernel),
+            mode,
+        )?;
+        let pipeline =
+            self.create_pipeline(&entry.entrypoint_name, Some(repr), module, bindings)?;
+        let io = entry.kernel.io.clone().map(std::sync::Arc::from);
+        Ok((
+            pipeline,
+            crate::compute::CompilerInfo::Vulkan { params_transfer },
+            io,
+        ))
     }
 
     pub fn create_module(

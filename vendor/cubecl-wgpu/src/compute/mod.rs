@@ -4,6 +4,8 @@ pub(crate) mod device_poison;
 
 mod graph;
 #[cfg(feature = "spirv")]
+pub(crate) mod kernel_store;
+#[cfg(feature = "spirv")]
 pub(crate) mod native;
 pub(crate) mod pipeline;
 mod storage;
@@ -15,6 +17,8 @@ mod server;
 pub(super) mod stream;
 pub(super) mod timings;
 
+#[cfg(feature = "spirv")]
+pub use kernel_store::{KernelStore, SpirvCacheEntry, keep_kernels};
 pub use pipeline::Pipeline;
 pub use server::*;
 pub use storage::*;

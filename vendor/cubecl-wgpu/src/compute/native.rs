@@ -1,9 +1,9 @@
 //! Captured graphs handed to Vulkan itself.
 //!
-//! wgpu looks at every buffer of every dispatch it encodes: some microseconds each, which for small kernels is as long as the GPU
-//! takes for them. A captured graph has nothing to look at: its kernels take their buffers as addresses, and any of them
-//! may depend on the one before it. So a graph is encoded here with four commands a launch into the command buffer of a
-//! wgpu encoder, which keeps wgpu's order of submissions.
+//! wgpu looks at every buffer of every dispatch it encodes, each time: some microseconds a dispatch, which for small kernels is as
+//! long as the GPU takes for them. A captured graph has nothing to look at: its kernels take their buffers as addresses, and any of them
+//! may depend on the one before it. So a graph is recorded here once, four commands a launch, into a secondary command buffer,
+//! and a replay executes that in the command buffer of a wgpu encoder, which keeps wgpu's order of submissions.
 //!
 //! Not part of the published crate; see `vendor/README.md`.
 
@@ -118,52 +118,47 @@ impl Drop for NativePipeline {
     }
 }
 
-/// One launch.
-#[derive(Debug)]
-struct Launch {
-    pipeline: Arc<Pipeline>,
-    immediates: Addresses,
-    count: [u32; 3],
-}
-
 /// The launches of a captured graph. Kept alive, with their buffers, until the GPU has run the last replay.
 #[derive(Debug)]
 pub(crate) struct NativeGraph {
-    launches: Vec<Launch>,
+    commands: vk::CommandBuffer,
+    pool: vk::CommandPool,
+    launches: usize,
+    _pipelines: Vec<Arc<Pipeline>>,
     _buffers: Vec<wgpu::Buffer>,
     device: wgpu::Device,
 }
 
 impl NativeGraph {
-    /// `None` where one of the tasks is not of the kind that can be launched without wgpu.
+    /// `None` where one of the tasks is not of the kind that can be launched without wgpu, or the driver refuses.
     pub(crate) fn new(device: &wgpu::Device, tasks: &[ReplayTask]) -> Option<Self> {
-        let launches = tasks.iter().map(|task| {
-            let ReplayDispatch::Static(x, y, z) = task.dispatch else {
-                return None;
-            };
-            task.pipeline.native.as_ref()?.compiled()?;
-            if task.bind_group.is_some() {
-                return None;
-            }
-            Some(Launch {
-                pipeline: task.pipeline.clone(),
-                immediates: task.immediates.clone()?,
-                count: [x, y, z],
-            })
-        });
-        let launches = launches.collect::<Option<Vec<_>>>()?;
+        let launches = tasks.iter().map(Launch::of).collect::<Option<Vec<_>>>()?;
         let mut buffers: Vec<wgpu::Buffer> = Vec::new();
         for resource in tasks.iter().flat_map(|task| &task.transitions) {
             if !buffers.contains(&resource.buffer) {
                 buffers.push(resource.buffer.clone());
             }
         }
-        Some(Self { launches, _buffers: buffers, device: device.clone() })
+        // SAFETY: the device is read while `self` keeps it alive.
+        let hal = unsafe { device.as_hal::<Vulkan>() }?;
+        let info = vk::CommandPoolCreateInfo::default().queue_family_index(hal.queue_family_index());
+        // SAFETY: as above; `drop` destroys the pool.
+        let pool = unsafe { hal.raw_device().create_command_pool(&info, None) }.ok()?;
+        let mut graph = Self {
+            commands: vk::CommandBuffer::null(),
+            pool,
+            launches: launches.len(),
+            _pipelines: tasks.iter().map(|task| task.pipeline.clone()).collect(),
+            _buffers: buffers,
+            device: device.clone(),
+        };
+        graph.commands = record(hal.raw_device(), pool, &launches).ok()?;
+        Some(graph)
     }
 
     /// How many launches a replay makes.
     pub(crate) fn len(&self) -> usize {
-        self.launches.len()
+        self.launches
     }
 
     /// Encodes the launches, and nothing else, into `encoder`. `false` where the device is gone.
@@ -172,72 +167,108 @@ impl NativeGraph {
         let Some(hal) = (unsafe { self.device.as_hal::<Vulkan>() }) else {
             return false;
         };
-        let device = hal.raw_device();
-        // SAFETY: the encoder is used for nothing else, and its command buffer is neither ended nor destroyed here. Buffers
-        // behind the addresses are kept alive as the graph says. Every launch waits for all that came before it: what wgpu
-        // encoded earlier, copies included, and the launch before.
+        // SAFETY: the encoder is used for nothing else, and its command buffer is neither ended nor destroyed here. What is
+        // executed may be pending several times, and is kept alive by whoever submits it.
         unsafe {
             encoder.as_hal_mut::<Vulkan, _, _>(|encoder| {
                 let Some(encoder) = encoder else {
                     return false;
                 };
-                let commands = encoder.raw_handle();
-                let (compute, copies) =
-                    (vk::PipelineStageFlags::COMPUTE_SHADER, vk::PipelineStageFlags::TRANSFER);
-                let (shader, copied) = (
-                    vk::AccessFlags::SHADER_READ | vk::AccessFlags::SHADER_WRITE,
-                    vk::AccessFlags::TRANSFER_READ | vk::AccessFlags::TRANSFER_WRITE,
-                );
-                let wait = |from, from_access, to, to_access| {
-                    let barrier = [vk::MemoryBarrier::default()
-                        .src_access_mask(from_access)
-                        .dst_access_mask(to_access)];
-                    let none = vk::DependencyFlags::empty();
-                    device.cmd_pipeline_barrier(commands, from, to, none, &barrier, &[], &[]);
-                };
-                wait(
-                    compute | copies,
-                    vk::AccessFlags::SHADER_WRITE | vk::AccessFlags::TRANSFER_WRITE,
-                    compute,
-                    shader,
-                );
-                let mut bound = vk::Pipeline::null();
-                for (index, launch) in self.launches.iter().enumerate() {
-                    let native = launch.pipeline.native.as_ref();
-                    let Some(compiled) = native.and_then(NativePipeline::compiled) else {
-                        return false;
-                    };
-                    if compiled.pipeline != bound {
-                        bound = compiled.pipeline;
-                        device.cmd_bind_pipeline(
-                            commands,
-                            vk::PipelineBindPoint::COMPUTE,
-                            compiled.pipeline,
-                        );
-                    }
-                    if !launch.immediates.is_empty() {
-                        device.cmd_push_constants(
-                            commands,
-                            compiled.layout,
-                            vk::ShaderStageFlags::COMPUTE,
-                            0,
-                            bytemuck::cast_slice(&launch.immediates),
-                        );
-                    }
-                    if index > 0 {
-                        wait(compute, vk::AccessFlags::SHADER_WRITE, compute, shader);
-                    }
-                    let [x, y, z] = launch.count;
-                    device.cmd_dispatch(commands, x, y, z);
-                }
-                wait(
-                    compute,
-                    vk::AccessFlags::SHADER_WRITE,
-                    compute | copies,
-                    shader | copied,
-                );
+                hal.raw_device().cmd_execute_commands(encoder.raw_handle(), &[self.commands]);
                 true
             })
         }
+    }
+}
+
+impl Drop for NativeGraph {
+    fn drop(&mut self) {
+        // SAFETY: replays keep the graph alive until the GPU is done with them.
+        unsafe {
+            if let Some(hal) = self.device.as_hal::<Vulkan>() {
+                hal.raw_device().destroy_command_pool(self.pool, None);
+            }
+        }
+    }
+}
+
+/// One launch.
+struct Launch<'a> {
+    pipeline: &'a Compiled,
+    immediates: &'a Addresses,
+    count: [u32; 3],
+}
+
+impl<'a> Launch<'a> {
+    /// `None` where the task is not of the kind that can be launched without wgpu.
+    fn of(task: &'a ReplayTask) -> Option<Self> {
+        let ReplayDispatch::Static(x, y, z) = task.dispatch else {
+            return None;
+        };
+        if task.bind_group.is_some() {
+            return None;
+        }
+        Some(Self {
+            pipeline: task.pipeline.native.as_ref()?.compiled()?,
+            immediates: task.immediates.as_ref()?,
+            count: [x, y, z],
+        })
+    }
+}
+
+/// A secondary command buffer of `pool` with all launches. Each waits for all that came before it: what was encoded earlier,
+/// copies included, and the launch before.
+fn record(
+    device: &ash::Device,
+    pool: vk::CommandPool,
+    launches: &[Launch<'_>],
+) -> Result<vk::CommandBuffer, vk::Result> {
+    let info = vk::CommandBufferAllocateInfo::default()
+        .command_pool(pool)
+        .level(vk::CommandBufferLevel::SECONDARY)
+        .command_buffer_count(1);
+    let inheritance = vk::CommandBufferInheritanceInfo::default();
+    let begin = vk::CommandBufferBeginInfo::default()
+        .flags(vk::CommandBufferUsageFlags::SIMULTANEOUS_USE)
+        .inheritance_info(&inheritance);
+    let (compute, copies) =
+        (vk::PipelineStageFlags::COMPUTE_SHADER, vk::PipelineStageFlags::TRANSFER);
+    let (shader, copied) = (
+        vk::AccessFlags::SHADER_READ | vk::AccessFlags::SHADER_WRITE,
+        vk::AccessFlags::TRANSFER_READ | vk::AccessFlags::TRANSFER_WRITE,
+    );
+    let written = vk::AccessFlags::SHADER_WRITE;
+    // SAFETY: pipelines and layouts are those of the launches' kernels, whose buffers lie behind the addresses; the graph
+    // that the commands belong to keeps both alive.
+    unsafe {
+        let commands = device.allocate_command_buffers(&info)?[0];
+        device.begin_command_buffer(commands, &begin)?;
+        let wait = |from, from_access, to, to_access| {
+            let barrier =
+                [vk::MemoryBarrier::default().src_access_mask(from_access).dst_access_mask(to_access)];
+            let none = vk::DependencyFlags::empty();
+            device.cmd_pipeline_barrier(commands, from, to, none, &barrier, &[], &[]);
+        };
+        wait(compute | copies, written | vk::AccessFlags::TRANSFER_WRITE, compute, shader);
+        let mut bound = vk::Pipeline::null();
+        for (index, launch) in launches.iter().enumerate() {
+            if launch.pipeline.pipeline != bound {
+                bound = launch.pipeline.pipeline;
+                device.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, bound);
+            }
+            if !launch.immediates.is_empty() {
+                let (layout, bytes) =
+                    (launch.pipeline.layout, bytemuck::cast_slice(launch.immediates));
+                device.cmd_push_constants(commands, layout, vk::ShaderStageFlags::COMPUTE, 0, bytes);
+            }
+            if index > 0 {
+                wait(compute, written, compute, shader);
+            }
+            let [x, y, z] = launch.count;
+            device.cmd_dispatch(commands, x, y, z);
+        }
+        wait(compute, written, compute | copies, shader | copied);
+        device.end_command_buffer(commands)?;
+        Ok(commands)
     }
 }

@@ -320,6 +320,14 @@ impl<C: WgpuCompiler> WgpuServer<C> {
         // Only a SPIR-V kernel is stored: any other build changes nothing.
         let stored = false;
         #[cfg(feature = "spirv")]
+        if let (Some(store), Some(crate::AutoRepresentation::SpirV(kernel))) =
+            (super::kernel_store::store(), &auto_repr)
+        {
+            let name = compiled.entrypoint_name.clone();
+            let kernel = cubecl_spirv::SpirvCacheEntry::new(name, kernel.clone());
+            store.save(&self.kernel_key(&kernel_id), &kernel);
+        }
+        #[cfg(feature = "spirv")]
         let stored = match (cached, auto_repr) {
             (Some(Err(key)), Some(crate::AutoRepresentation::SpirV(kernel))) => {
                 let cache = self.spirv_cache.as_mut().unwrap();
