@@ -8,7 +8,6 @@ use cubecl::prelude::*;
 
 use super::MOST_PLANES;
 use super::format::{Format, Four, dot, half_bits, nibbles, of_bytes, of_halves, of_signed_bytes, of_words};
-use super::last::is_last;
 use super::linear::{Lines, Reading, add, fetch, fill, plane, totals, zeros};
 use super::math::{cube_sum, gelu};
 use super::packet::Words4;
@@ -219,6 +218,28 @@ pub(crate) fn down(
             output[written * 8 + at] = sum;
         }
     }
+}
+
+/// Whether all other `parts` of counter `counter` have come here before, whose writes this cube can read then. The counter is
+/// zero before the launch, and again behind it. What attention does for its parts is the same, written out there: as a function it takes
+/// more registers on a 780M.
+///
+/// Every unit must come here.
+#[cube]
+fn is_last(counters: &mut [Atomic<u32>], counter: usize, #[comptime] parts: usize) -> bool {
+    let mut arrived = Shared::<u32>::new();
+    // What this cube has written is there for whoever comes last.
+    sync_storage();
+    if UNIT_POS == 0 {
+        let before = counters[counter].fetch_add(1u32);
+        if before == comptime!(parts as u32 - 1) {
+            counters[counter].store(0u32);
+        }
+        *arrived = before;
+    }
+    // And what others have written before they came is there for this one.
+    sync_storage();
+    *arrived == comptime!(parts as u32 - 1)
 }
 
 /// The sum of entries `from` to `to` of the list, for the eight outputs number `eight`.
