@@ -48,19 +48,7 @@ pub(crate) fn cut(
         }
     }
     let cut = mean + cutoff * (cube_sum(squares) / width).sqrt();
-    let mut starts = Array::<u32>::new(row.slices);
-    let mut found = 0u32.runtime();
-    #[unroll]
-    for slice in 0..comptime!(row.slices) {
-        let mut here = 0u32.runtime();
-        #[unroll]
-        for i in 0..4usize {
-            let is_active = place(slice, row) < row.fours && fours[slice].extract(i) > cut;
-            here += select(is_active, 1u32.runtime(), 0u32.runtime());
-        }
-        starts[slice] = found + plane_exclusive_sum(here);
-        found += plane_sum(here);
-    }
+    let (starts, found) = starts(&fours, cut, row);
     let (before, all) = of_planes(found);
     #[unroll]
     for slice in 0..comptime!(row.slices) {
@@ -78,6 +66,25 @@ pub(crate) fn cut(
     if UNIT_POS == 0 {
         count[0] = all;
     }
+}
+
+/// How many of the subgroup's values above `cut` stand before each of a unit's fours, and how many there are.
+#[cube]
+fn starts(fours: &Array<Four>, cut: f32, #[comptime] row: Row) -> (Array<u32>, u32) {
+    let mut starts = Array::<u32>::new(row.slices);
+    let mut found = 0u32.runtime();
+    #[unroll]
+    for slice in 0..comptime!(row.slices) {
+        let mut here = 0u32.runtime();
+        #[unroll]
+        for i in 0..4usize {
+            let is_active = place(slice, row) < row.fours && fours[slice].extract(i) > cut;
+            here += select(is_active, 1u32.runtime(), 0u32.runtime());
+        }
+        starts[slice] = found + plane_exclusive_sum(here);
+        found += plane_sum(here);
+    }
+    (starts, found)
 }
 
 /// Which four of the row a unit's four number `slice` is: a subgroup has neighbouring ones, so that it lists them in order.
