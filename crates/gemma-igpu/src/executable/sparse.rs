@@ -9,7 +9,7 @@ use cubecl::prelude::*;
 use gemma_hal::{Budget, Op, Plan};
 
 use super::Run;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Region};
 use crate::kernels::linear::Reading;
 use crate::kernels::sparse::{self as kernels, Columns};
 use crate::turned::Turned;
@@ -78,7 +78,7 @@ impl Run<'_> {
         else {
             return false;
         };
-        let Some((units, outputs)) = shape(self.plan, op) else { return false };
+        let Some((units, _)) = shape(self.plan, op) else { return false };
         let up = self.matrix(*up);
         let Some(rows) = up.whole().filter(|_| self.is_staged_whole(up)) else { return false };
         self.whole_products(*input, &[(*gate, *gated)], 1);
@@ -119,14 +119,19 @@ impl Run<'_> {
                 reading,
             );
         }
-        let Some(turned) = &self.turned[down.index()] else {
-            self.whole_products(*gated, &[(*down, *output)], 1);
-            return true;
-        };
+        match &self.turned[down.index()] {
+            Some(turned) => self.columns(turned, &list, &count, &values, &self.region(*output)),
+            None => self.whole_products(*gated, &[(*down, *output)], 1),
+        }
+        true
+    }
+
+    /// The columns of `down` that a list of `count` numbers names, each times its value.
+    fn columns(&self, turned: &Turned, list: &Region, count: &Region, values: &Region, output: &Region) {
         let parts = if self.gpu.cubes_meet { PARTS } else { 1 };
-        let columns = Columns { format: turned.format, outputs, parts };
-        let tiles = outputs.div_ceil(kernels::TILE);
-        let begin = LENGTH_WORDS + units;
+        let columns = Columns { format: turned.format, outputs: output.len(), parts };
+        let tiles = output.len().div_ceil(kernels::TILE);
+        let partial = self.scratch.part(LENGTH_WORDS + list.len(), parts * tiles * kernels::TILE);
         // SAFETY: the copy has as many outputs as the plan's check has found, and all columns that the list may name; there is
         // room for each part of each tile, and a counter for each tile.
         unsafe {
@@ -139,12 +144,11 @@ impl Run<'_> {
                 list.arg(),
                 count.arg(),
                 values.arg(),
-                self.scratch.part(begin, parts * tiles * kernels::TILE).arg(),
+                partial.arg(),
                 self.counters.arg(),
-                self.region(*output).arg(),
+                output.arg(),
                 columns,
             );
         }
-        true
     }
 }

@@ -12,7 +12,6 @@ pub(crate) mod attention;
 pub(crate) mod attention_step;
 pub(crate) mod feed_forward;
 pub(crate) mod format;
-pub(crate) mod last;
 pub(crate) mod linear;
 pub(crate) mod math;
 pub(crate) mod matrix_units;

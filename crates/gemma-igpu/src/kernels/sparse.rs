@@ -8,7 +8,6 @@ use cubecl::prelude::*;
 
 use super::MOST_PLANES;
 use super::format::{Format, Four, dot, half_bits, nibbles, of_bytes, of_halves, of_signed_bytes, of_words};
-use super::last::is_last;
 use super::linear::{Lines, Reading, add, fetch, fill, plane, totals, zeros};
 use super::math::{cube_sum, gelu};
 use super::packet::Words4;
@@ -49,19 +48,7 @@ pub(crate) fn cut(
         }
     }
     let cut = mean + cutoff * (cube_sum(squares) / width).sqrt();
-    let mut starts = Array::<u32>::new(row.slices);
-    let mut found = 0u32.runtime();
-    #[unroll]
-    for slice in 0..comptime!(row.slices) {
-        let mut here = 0u32.runtime();
-        #[unroll]
-        for i in 0..4usize {
-            let is_active = place(slice, row) < row.fours && fours[slice].extract(i) > cut;
-            here += select(is_active, 1u32.runtime(), 0u32.runtime());
-        }
-        starts[slice] = found + plane_exclusive_sum(here);
-        found += plane_sum(here);
-    }
+    let (starts, found) = starts(&fours, cut, row);
     let (before, all) = of_planes(found);
     #[unroll]
     for slice in 0..comptime!(row.slices) {
@@ -79,6 +66,25 @@ pub(crate) fn cut(
     if UNIT_POS == 0 {
         count[0] = all;
     }
+}
+
+/// How many of the subgroup's values above `cut` stand before each of a unit's fours, and how many there are.
+#[cube]
+fn starts(fours: &Array<Four>, cut: f32, #[comptime] row: Row) -> (Array<u32>, u32) {
+    let mut starts = Array::<u32>::new(row.slices);
+    let mut found = 0u32.runtime();
+    #[unroll]
+    for slice in 0..comptime!(row.slices) {
+        let mut here = 0u32.runtime();
+        #[unroll]
+        for i in 0..4usize {
+            let is_active = place(slice, row) < row.fours && fours[slice].extract(i) > cut;
+            here += select(is_active, 1u32.runtime(), 0u32.runtime());
+        }
+        starts[slice] = found + plane_exclusive_sum(here);
+        found += plane_sum(here);
+    }
+    (starts, found)
 }
 
 /// Which four of the row a unit's four number `slice` is: a subgroup has neighbouring ones, so that it lists them in order.
@@ -219,6 +225,28 @@ pub(crate) fn down(
             output[written * 8 + at] = sum;
         }
     }
+}
+
+/// Whether all other `parts` of counter `counter` have come here before, whose writes this cube can read then. The counter is
+/// zero before the launch, and again behind it. What attention does for its parts is the same, written out there: as a function it takes
+/// more registers on a 780M.
+///
+/// Every unit must come here.
+#[cube]
+fn is_last(counters: &mut [Atomic<u32>], counter: usize, #[comptime] parts: usize) -> bool {
+    let mut arrived = Shared::<u32>::new();
+    // What this cube has written is there for whoever comes last.
+    sync_storage();
+    if UNIT_POS == 0 {
+        let before = counters[counter].fetch_add(1u32);
+        if before == comptime!(parts as u32 - 1) {
+            counters[counter].store(0u32);
+        }
+        *arrived = before;
+    }
+    // And what others have written before they came is there for this one.
+    sync_storage();
+    *arrived == comptime!(parts as u32 - 1)
 }
 
 /// The sum of entries `from` to `to` of the list, for the eight outputs number `eight`.
