@@ -7,7 +7,6 @@ use cubecl::prelude::*;
 
 use super::attention::{LOWEST, PART_EXTRA, UNITS, attend};
 use super::format::Format;
-use super::last::is_last;
 use super::rotary::store;
 
 /// Rows of a head's width that are staged besides queries: the key, the value, two norms, the angles.
@@ -92,9 +91,7 @@ pub(crate) fn attention(
         attend(&staged, k, ks, v, vs, output, from, to, capacity, heads, shared, dim, parts, format);
     } else {
         attend(&staged, k, ks, v, vs, partial, from, to, capacity, heads, shared, dim, parts, format);
-        if is_last(counters, CUBE_POS_X as usize, parts) {
-            merge_heads(&*partial, output, head, shared, dim, parts);
-        }
+        merge_last(&*partial, counters, output, head, shared, dim, parts);
     }
 }
 
@@ -206,6 +203,33 @@ fn plane_scale(values: &[f32], start: usize, eps: f32, #[comptime] dim: usize) -
         squares += value * value;
     }
     1.0 / (plane_sum(squares) / dim as f32 + eps).sqrt()
+}
+
+/// Merges the parts of the cube's heads, if all other parts are there.
+#[cube]
+fn merge_last(
+    partial: &[f32],
+    counters: &mut [Atomic<u32>],
+    output: &mut [f32],
+    head: usize,
+    #[comptime] shared: usize,
+    #[comptime] dim: usize,
+    #[comptime] parts: usize,
+) {
+    let mut arrived = Shared::<u32>::new();
+    // What this cube has written is there for whoever comes last.
+    sync_storage();
+    if UNIT_POS == 0 {
+        *arrived = counters[CUBE_POS_X as usize].fetch_add(1u32);
+    }
+    // And what others have written before they came is there for this one.
+    sync_storage();
+    if *arrived == comptime!(parts as u32 - 1) {
+        merge_heads(partial, output, head, shared, dim, parts);
+        if UNIT_POS == 0 {
+            counters[CUBE_POS_X as usize].store(0u32);
+        }
+    }
 }
 
 /// Merges the parts of `shared` heads from `head` on.
