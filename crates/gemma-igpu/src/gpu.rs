@@ -59,6 +59,8 @@ pub(crate) struct Gpu {
     pub(crate) largest_binding: u64,
     /// Most bytes of one part of a matrix.
     pub(crate) largest_part: u64,
+    /// The most units of a cube.
+    pub(crate) most_units: u32,
     /// Units of a cube that works on one row of activations.
     pub(crate) row_units: u32,
     /// The most units of the subgroups that matrix units serve; none where there are no such units, or they are not wanted.
@@ -106,7 +108,8 @@ impl Gpu {
                 hardware.plane_size_min, hardware.max_units_per_cube
             )));
         }
-        let row_units = hardware.max_units_per_cube.min(ROW_UNITS);
+        let most_units = hardware.max_units_per_cube;
+        let row_units = most_units.min(ROW_UNITS);
         let largest_binding = properties.memory.max_page_size;
         // Kernels need integers of 16 bits, which the runtime's other way, WGSL, does not have.
         if client.name() != SPIRV {
@@ -122,6 +125,7 @@ impl Gpu {
             largest_plane,
             largest_binding,
             largest_part: largest_binding,
+            most_units,
             row_units,
             matrix_plane,
             rounds: true,
@@ -314,7 +318,7 @@ fn matrix_plane(client: &Client) -> Option<u32> {
     };
     let most = hardware.plane_size_max;
     let there = properties.features.matmul.cmma.contains(&config);
-    (there && most * matrix_units::PLANES <= hardware.max_units_per_cube).then_some(most)
+    (there && most * matrix_units::LEAST_PLANES <= hardware.max_units_per_cube).then_some(most)
 }
 
 /// Wakes the thread that waits.

@@ -132,17 +132,17 @@ impl Run<'_> {
         }
         let (g, h) = (self.region(*gated), self.region(*hidden));
         if let Some(cutoff) = cutoff {
-            let (cubes, units) = self.whole_rows(rows);
+            let (cubes, units, row) = self.rows_in_registers(rows, self.width(*gated));
             // SAFETY: a cube works on one of the rows that both regions hold.
             unsafe {
                 kernels::sparse_gate::launch_unchecked(
                     &self.gpu.client,
                     cubes,
                     units,
-                    g.arg(),
-                    h.arg(),
+                    g.fours(),
+                    h.fours(),
                     *cutoff,
-                    self.width(*gated),
+                    row,
                 );
             }
         } else if !done {

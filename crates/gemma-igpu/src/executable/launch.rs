@@ -9,6 +9,7 @@ use gemma_hal::DeviceError;
 use crate::gpu::{Gpu, Region};
 use crate::kernels::format::Format;
 use crate::kernels::linear::Reading;
+use crate::kernels::matrix_units::Tile;
 use crate::kernels::row::Row;
 use crate::kernels::staged::Staging;
 use crate::kernels::{linear, matrix_units, tile};
@@ -30,8 +31,12 @@ pub(super) fn values(count: usize) -> (CubeCount, CubeDim) {
 /// Rows of activations up to which each meets the weights by itself.
 pub(super) const FEW: usize = 4;
 
-/// Rows of a matrix from which on tiles are wide: narrower ones would not give all of a GPU work.
-const WIDE_ROWS: usize = 4096;
+/// Tiles for matrix units, as outputs, rows of activations and fours of a row: the first of which there are so many that all of a GPU
+/// has work, or the last. Larger ones read and convert every weight for more rows of activations.
+const TILES: [(usize, usize, usize); 3] = [(128, 128, 8), (128, 64, 8), (64, 64, 16)];
+
+/// How many tiles are that many.
+const ENOUGH_TILES: usize = 192;
 
 /// Room for activations on their way to matrix units.
 pub(super) struct Halves {
@@ -154,7 +159,7 @@ impl Launcher<'_> {
 
     /// Brings `count` rows of `columns` values to f16.
     pub(super) fn halve(&self, input: &Rows<'_>, columns: usize, halves: &Halves, count: usize) {
-        let (cubes, units) = self.whole_rows(count);
+        let (cubes, units, row) = self.rows_in_registers(count, columns);
         // SAFETY: a cube works on one of the rows that both regions hold; `Halves` has room for the widest input.
         unsafe {
             matrix_units::halve::launch_unchecked(
@@ -165,7 +170,7 @@ impl Launcher<'_> {
                 halves.values.halves(),
                 halves.magnitudes.arg(),
                 input.stride / 4,
-                columns / 4,
+                row,
             );
         }
     }
@@ -180,16 +185,15 @@ impl Launcher<'_> {
         output: &Rows<'_>,
         count: usize,
     ) {
-        let units = input.plane * matrix_units::PLANES;
-        let wide = if rows.len() >= WIDE_ROWS { 128 } else { 64 };
-        let cubes = (rows.len().div_ceil(wide) as u32, count.div_ceil(matrix_units::TOKENS) as u32);
+        let tile = self.tile(rows.len(), count, input.plane);
+        let cubes = (rows.len().div_ceil(tile.wide) as u32, count.div_ceil(tile.tokens) as u32);
         // SAFETY: as in `lines`; a tile reads and writes no row that is not there, and subgroups have the size that the
         // number of units is taken from.
         unsafe {
             matrix_units::product::launch_unchecked(
                 &self.gpu.client,
                 CubeCount::new_2d(cubes.0, cubes.1),
-                CubeDim::new_1d(units),
+                CubeDim::new_1d(tile.units as u32),
                 part.words.arg(),
                 part.scales.arg(),
                 input.values.halves(),
@@ -200,11 +204,24 @@ impl Launcher<'_> {
                 matrix.columns / 4,
                 output.stride,
                 count,
-                wide,
-                units as usize,
+                tile,
                 matrix.format,
             );
         }
+    }
+
+    /// How matrix units compute `rows` outputs for `count` rows of activations.
+    fn tile(&self, rows: usize, count: usize, plane: u32) -> Tile {
+        let of = |(wide, tokens, fours): (usize, usize, usize)| {
+            let tile = Tile { wide, tokens, fours, units: 0 };
+            Tile { units: tile.planes() * plane as usize, ..tile }
+        };
+        let all = TILES.map(of);
+        let is_enough = |tile: &&Tile| {
+            tile.units <= self.gpu.most_units as usize
+                && rows.div_ceil(tile.wide) * count.div_ceil(tile.tokens) >= ENOUGH_TILES
+        };
+        *all.iter().find(is_enough).unwrap_or(&all[all.len() - 1])
     }
 
     /// Whether the activations that a matrix meets are staged all at once.
