@@ -11,6 +11,12 @@ use crate::gpu::{Gpu, Region};
 /// Words before the first table; the first is the position of the first token.
 const HEADER: usize = 64;
 
+/// Threads that convert rows of tables.
+const MOST_THREADS: usize = 8;
+
+/// Tokens for which a thread is worth its start.
+const TOKENS_A_THREAD: usize = 32;
+
 /// One table of a run, with a row a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Table {
@@ -82,7 +88,7 @@ impl Inputs {
         for Source { table, step, width } in &self.sources {
             let rows: &mut [f32] = bytemuck::cast_slice_mut(&mut staged[begin..][..tokens.len() * width]);
             match table {
-                Table::Embeddings(_) => embeddings(plan, &plan.steps()[*step].op, tokens, rows),
+                Table::Embeddings(_) => all_embeddings(plan, &plan.steps()[*step].op, tokens, rows, *width),
                 Table::Angles(base) => rows.copy_from_slice(self.angles.rows(*base, 0, tokens.len())),
             }
             begin += padded(tokens.len() * width);
@@ -114,6 +120,20 @@ impl Inputs {
 /// Tables begin on 256 bytes, which every adapter can bind.
 fn padded(words: usize) -> usize {
     words.next_multiple_of(HEADER)
+}
+
+/// [`embeddings`], of many tokens by several threads.
+fn all_embeddings(plan: &Plan, op: &Op, tokens: &[u32], rows: &mut [f32], width: usize) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let each = tokens.len().div_ceil(threads).max(TOKENS_A_THREAD);
+    if tokens.len() <= each {
+        return embeddings(plan, op, tokens, rows);
+    }
+    std::thread::scope(|scope| {
+        for (tokens, rows) in tokens.chunks(each).zip(rows.chunks_mut(each * width)) {
+            scope.spawn(move || embeddings(plan, op, tokens, rows));
+        }
+    });
 }
 
 /// The rows of an embedding's table, or of one of layers, that belong to `tokens`.

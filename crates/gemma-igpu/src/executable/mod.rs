@@ -15,7 +15,6 @@ mod shortlist;
 mod sparse;
 mod streams;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use gemma_hal::{
@@ -334,30 +333,21 @@ impl Run<'_> {
         }
     }
 
-    /// Launches the plan.
+    /// Launches the plan, and behind its last step what chooses values of the output. The end of a step goes with the beginning
+    /// of the next where one kernel does both.
     ///
     /// # Errors
     /// [`DeviceError::Timeout`] or [`DeviceError::Cancelled`] from the deadline.
     fn launch(&self, deadline: &Deadline) -> Result<(), DeviceError> {
-        self.launch_steps(0..self.plan.steps().len(), deadline)
-    }
-
-    /// Launches whole layers of the plan, and behind the last step what chooses values of the output. The end of a step goes
-    /// with the beginning of the next where one kernel does both.
-    ///
-    /// # Errors
-    /// As [`Run::launch`].
-    fn launch_steps(&self, range: Range<usize>, deadline: &Deadline) -> Result<(), DeviceError> {
         let steps = self.plan.steps();
         let left_to = |index: usize| {
             let before = steps.get(index.checked_sub(1)?)?;
             Some(&before.op).filter(|op| steps.get(index).is_some_and(|step| self.goes_with(op, &step.op)))
         };
-        let mut index = range.start;
-        while index < range.end {
-            let step = &steps[index];
+        let mut index = 0;
+        while let Some(step) = steps.get(index) {
             deadline.check(&self.gpu.id, step.op.name())?;
-            if index + 1 < range.end && self.both(&step.op, &steps[index + 1].op) {
+            if steps.get(index + 1).is_some_and(|next| self.both(&step.op, &next.op)) {
                 index += 2;
                 continue;
             }
@@ -367,9 +357,7 @@ impl Run<'_> {
                 self.end(step);
             }
         }
-        if range.end == steps.len() {
-            self.list();
-        }
+        self.list();
         Ok(())
     }
 

@@ -274,12 +274,7 @@ const RAW: usize = 2;
 /// Which four of the matrix a unit's four number `index` of the tile at `begin` is. Past the end of a row it is the row's first, past
 /// the last row the last is read again.
 #[cube]
-fn number(
-    at: &Corner,
-    begin: usize,
-    #[comptime] index: usize,
-    #[comptime] tile: Tile,
-) -> usize {
+fn number(at: &Corner, begin: usize, #[comptime] index: usize, #[comptime] tile: Tile) -> usize {
     let place = comptime!(index * tile.units) + UNIT_POS as usize;
     let (line, column) = (place / tile.fours, begin + place % tile.fours);
     let near = select(column < at.columns, column, 0usize.runtime());
@@ -313,9 +308,8 @@ fn raw(words: &[u32], scales: &[u32], index: usize, #[comptime] format: Format) 
         Format::Q8_0 => (words[index], scales[index / 16]),
         Format::F16 => (words[index * 2], words[index * 2 + 1]),
         _ => {
-            let pairs = Vector::<u32, Const<2>>::reinterpret(Half4::cast_from(four_at(
-                words, scales, index, format,
-            )));
+            let pairs =
+                Vector::<u32, Const<2>>::reinterpret(Half4::cast_from(four_at(words, scales, index, format)));
             (pairs.extract(0usize), pairs.extract(1usize))
         }
     }
@@ -365,13 +359,7 @@ fn put_weights(
 
 /// Asks for a unit's share of a tile of activations. Past the end of a row and past the last row something is read again.
 #[cube]
-fn ask_inputs(
-    near: &mut Array<Half4>,
-    input: &[Half4],
-    at: &Corner,
-    begin: usize,
-    #[comptime] tile: Tile,
-) {
+fn ask_inputs(near: &mut Array<Half4>, input: &[Half4], at: &Corner, begin: usize, #[comptime] tile: Tile) {
     #[unroll]
     for index in 0..comptime!(tile.tokens * tile.fours / tile.units) {
         let place = comptime!(index * tile.units) + UNIT_POS as usize;
