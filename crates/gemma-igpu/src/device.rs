@@ -44,10 +44,10 @@ impl IgpuOptions {
 /// A GPU, integrated or not.
 pub struct IgpuDevice {
     info: DeviceInfo,
-    budget: Budget,
+    pub(crate) budget: Budget,
     pub(crate) gpu: Gpu,
     selector: WgpuDevice,
-    matrices: Arc<Matrices>,
+    pub(crate) matrices: Arc<Matrices>,
 }
 
 impl IgpuDevice {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use cubecl::client::Graph;
 use cubecl::prelude::*;
-use gemma_hal::{Deadline, DeviceError, Op, Plan};
+use gemma_hal::{Deadline, DeviceError, Op, Plan, Weight};
 
 use crate::device::IgpuDevice;
+use crate::executable::{Launcher, Rows};
 use crate::gpu::{Gpu, Region, WORD};
 use crate::kernels::measure;
 
@@ -19,6 +20,12 @@ const BUFFER: u64 = 256 << 20;
 
 /// Each of the two bandwidths is measured for at least this long.
 const DURATION: Duration = Duration::from_millis(50);
+
+/// How long a pass shall be at least, as far as [`MOST_TIMES`] of the same work allow.
+const PASS: Duration = Duration::from_millis(5);
+
+/// How often the same work is done in a pass at most.
+const MOST_TIMES: f64 = 64.0;
 
 /// Passes of every measurement at least.
 const FEWEST_PASSES: usize = 3;
@@ -62,6 +69,29 @@ impl IgpuDevice {
         // The runtime keeps memory for what comes next; a model shall have it.
         let _ = self.gpu.client.memory_cleanup();
         measured
+    }
+}
+
+impl IgpuDevice {
+    /// Seconds that the product of `weight` with one row of activations takes, launched one after the other. Reading less than
+    /// the caches hold is faster than reading memory.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] for columns that are no multiple of 8, otherwise as [`IgpuDevice::measure`].
+    pub fn product_seconds(&self, weight: &Weight) -> Result<f64, DeviceError> {
+        // Which refuses what cannot be multiplied.
+        let _linear = self.linear("measured", weight)?;
+        let deadline = Deadline::after(PATIENCE);
+        let _turn = self.gpu.turn(&deadline)?;
+        let matrix = self.matrices.get(&self.gpu, &self.budget, "measured", weight)?;
+        let (rows, columns) = (weight.rows(), weight.columns());
+        let (input, output) = (self.gpu.upload(&vec![0; columns]), self.gpu.empty("a product", rows)?);
+        let launcher = Launcher { gpu: &self.gpu, halves: None };
+        best_of_many(&self.gpu, &deadline, &|| {
+            let (input, output) =
+                (Rows { region: &input, stride: columns }, Rows { region: &output, stride: rows });
+            launcher.product(&matrix, 0..rows, &input, &output, 1);
+        })
     }
 }
 
@@ -115,8 +145,17 @@ fn bandwidths(gpu: &Gpu, deadline: &Deadline) -> Result<(f64, f64), DeviceError>
     let bytes = (words * WORD) as f64;
     // Pages that were never written may all be the same one.
     gpu.write(&values, vec![0; words]);
-    let copied = 2.0 * bytes / best_pass(gpu, deadline, DURATION, &copy)?;
-    Ok((bytes / best_pass(gpu, deadline, DURATION, &read)?, copied))
+    let copied = 2.0 * bytes / best_of_many(gpu, deadline, &copy)?;
+    Ok((bytes / best_of_many(gpu, deadline, &read)?, copied))
+}
+
+/// Seconds of `work`, done so often in a pass that waiting for the queue, which is subtracted, is a small part of it.
+fn best_of_many(gpu: &Gpu, deadline: &Deadline, work: &dyn Fn()) -> Result<f64, DeviceError> {
+    let once = best_pass(gpu, deadline, Duration::ZERO, work)?;
+    let times = (PASS.as_secs_f64() / once).ceil().clamp(1.0, MOST_TIMES);
+    let all = best_pass(gpu, deadline, DURATION, &|| (0..times as usize).for_each(|_| work()))?;
+    let idle = best_pass(gpu, deadline, Duration::ZERO, &|| {})?;
+    Ok((all - idle).max(0.0).max(f64::MIN_POSITIVE) / times)
 }
 
 /// Seconds of a launch in a chain.

@@ -39,7 +39,7 @@ const TILES: [(usize, usize, usize); 3] = [(128, 128, 8), (128, 64, 8), (64, 64,
 const ENOUGH_TILES: usize = 192;
 
 /// Room for activations on their way to matrix units.
-pub(super) struct Halves {
+pub(crate) struct Halves {
     /// Two values a word.
     values: Region,
     /// The largest magnitude of each row.
@@ -78,15 +78,15 @@ pub(super) fn outputs_a_plane(rows: usize) -> usize {
 }
 
 /// Rows of activations: `count` of them, `stride` values apart, of which a product takes or writes the first ones.
-pub(super) struct Rows<'a> {
-    pub(super) region: &'a Region,
-    pub(super) stride: usize,
+pub(crate) struct Rows<'a> {
+    pub(crate) region: &'a Region,
+    pub(crate) stride: usize,
 }
 
 /// What products and grids need besides matrices and activations.
-pub(super) struct Launcher<'a> {
-    pub(super) gpu: &'a Gpu,
-    pub(super) halves: Option<&'a Halves>,
+pub(crate) struct Launcher<'a> {
+    pub(crate) gpu: &'a Gpu,
+    pub(crate) halves: Option<&'a Halves>,
 }
 
 impl Launcher<'_> {
@@ -104,7 +104,7 @@ impl Launcher<'_> {
     }
 
     /// `output[t] = matrix[rows] · input[t]` for `count` rows of activations.
-    pub(super) fn product(
+    pub(crate) fn product(
         &self,
         matrix: &Matrix,
         wanted: Range<usize>,

@@ -29,7 +29,8 @@ use crate::kernels::streams::MOST_STREAMS;
 use crate::turned::Turned;
 use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
-use launch::{Halves, Launcher};
+use launch::Halves;
+pub(crate) use launch::{Launcher, Rows};
 use recording::Recording;
 use shortlist::{Results, Shortlist};
 
