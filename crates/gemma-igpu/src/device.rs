@@ -61,7 +61,11 @@ impl IgpuDevice {
             (gpu.rounds, gpu.matrix_plane) = (false, None);
         }
         let kind = match adapter.kind {
-            AdapterKind::Discrete => DeviceKind::DiscreteGpu,
+            AdapterKind::Discrete => {
+                // Most draw no screen, and all are fast enough.
+                gpu.flops_a_submission = u64::MAX;
+                DeviceKind::DiscreteGpu
+            }
             _ => DeviceKind::IntegratedGpu,
         };
         let info = DeviceInfo {

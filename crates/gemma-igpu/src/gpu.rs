@@ -26,6 +26,10 @@ use crate::kernels::{ROW_UNITS, matrix_units};
 /// stays fluent, many enough that submitting costs little. See docs/performance.md.
 const LAUNCHES_A_SUBMISSION: usize = 128;
 
+/// Operations after which an adapter that draws the screen too gets what was launched, where those of a prompt are many: some 20 ms
+/// at 2 TFLOP/s, so that others have their turn.
+const FLOPS_A_SUBMISSION: u64 = 40_000_000_000;
+
 /// The runtime's name where it hands SPIR-V to the driver.
 const SPIRV: &str = "wgpu<spirv>";
 
@@ -69,6 +73,8 @@ pub(crate) struct Gpu {
     pub(crate) rounds: bool,
     /// Whether a cube can read in a launch what another one has written in it.
     pub(crate) cubes_meet: bool,
+    /// Operations of one submission, about.
+    pub(crate) flops_a_submission: u64,
     device: wgpu::Device,
     turn: Arc<Mutex<()>>,
 }
@@ -130,6 +136,7 @@ impl Gpu {
             matrix_plane,
             rounds: true,
             cubes_meet,
+            flops_a_submission: FLOPS_A_SUBMISSION,
             device,
             turn,
             client,

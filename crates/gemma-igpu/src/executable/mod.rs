@@ -345,9 +345,15 @@ impl Run<'_> {
             let before = steps.get(index.checked_sub(1)?)?;
             Some(&before.op).filter(|op| steps.get(index).is_some_and(|step| self.goes_with(op, &step.op)))
         };
-        let mut index = 0;
+        let (mut index, mut flops) = (0, 0_u64);
         while let Some(step) = steps.get(index) {
             deadline.check(&self.gpu.id, step.op.name())?;
+            flops = flops.saturating_add(self.flops(&step.op));
+            // A run of one token is short, and may be being recorded.
+            if self.tokens > 1 && flops > self.gpu.flops_a_submission {
+                self.gpu.submit()?;
+                flops = 0;
+            }
             if steps.get(index + 1).is_some_and(|next| self.both(&step.op, &next.op)) {
                 index += 2;
                 continue;
@@ -360,6 +366,11 @@ impl Run<'_> {
         }
         self.list();
         Ok(())
+    }
+
+    /// Operations of a step in this run.
+    fn flops(&self, op: &Op) -> u64 {
+        self.plan.op_cost(op, self.tokens, self.cache.positions.len()).flops
     }
 
     /// Launches two steps as one, where there is a kernel for both.
