@@ -51,8 +51,7 @@ fn compare(
     tokens: usize,
 ) -> Result<(), Box<dyn Error>> {
     let options = EngineOptions { context: PROMPT + tokens, chunk: PROMPT, cache_dtype: DType::F16 };
-    let engine =
-        |device| Engine::new(model.config.clone(), model.weights.clone(), options.clone(), vec![device]);
+    let engine = |device| Engine::new(model.config.clone(), model.weights.clone(), options, vec![device]);
     let (mut cpu, mut gpu) = (engine(cpu)?, engine(gpu)?);
     let (mut on_cpu, mut on_gpu) = (Session::new(&cpu)?, Session::new(&gpu)?);
     let vocabulary = model.config.vocabulary as u32;

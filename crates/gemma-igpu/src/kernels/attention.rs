@@ -148,16 +148,18 @@ fn score(
     let (group, lane) = (UNIT_POS as usize / LANES, UNIT_POS as usize % LANES);
     let offset = CUBE_POS_X as usize * dim;
     let groups = comptime!(UNITS as usize / LANES);
-    #[unroll]
+    // Not unrolled: registers for the words of all passes would leave room for few subgroups.
     for pass in 0..comptime!(TILE / groups) {
-        let index = comptime!(pass * groups) + group;
-        let start = slot(tile % capacity, min(index, to - 1 - tile), capacity) * width + offset;
+        let index = pass * groups + group;
         let mut sums = Array::<f32>::new(shared);
         #[unroll]
         for h in 0..shared {
             sums[h] = 0.0f32;
         }
-        dot_lane(keys, key_scales, start, queries, lane, &mut sums, shared, dim, format);
+        if tile + pass * groups < to {
+            let start = slot(tile % capacity, min(index, to - 1 - tile), capacity) * width + offset;
+            dot_lane(keys, key_scales, start, queries, lane, &mut sums, shared, dim, format);
+        }
         #[unroll]
         for h in 0..shared {
             let mut score = sums[h];

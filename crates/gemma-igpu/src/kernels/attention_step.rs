@@ -268,21 +268,20 @@ pub(super) fn merge_heads(
     }
     sync_cube();
     for i in range_stepped(UNIT_POS as usize, dim, CUBE_DIM as usize) {
-        #[unroll]
         for h in 0..shared {
-            output[(head + h) * dim + i] =
-                merged(partial, &factors, start + comptime!(h * parts) * stride + i, h, stride, parts);
+            output[(head + h) * dim + i] = merged(partial, &factors, start + i, h * parts, stride, parts);
         }
     }
 }
 
-/// One value of a head: the sum of its parts' by their factors. Several parts are asked for before the first is waited for.
+/// One value of a head: the sum of its parts', from number `first` on, by their factors. Several parts are asked for before the first
+/// is waited for.
 #[cube]
 fn merged(
     partial: &[f32],
     factors: &[f32],
     at: usize,
-    #[comptime] h: usize,
+    first: usize,
     #[comptime] stride: usize,
     #[comptime] parts: usize,
 ) -> f32 {
@@ -294,11 +293,11 @@ fn merged(
         let mut taken = Array::<f32>::new(size);
         #[unroll]
         for part in 0..size {
-            taken[part] = partial[at + comptime!((before + part) * stride)];
+            taken[part] = partial[at + (first + comptime!(before + part)) * stride];
         }
         #[unroll]
         for part in 0..size {
-            sum += factors[comptime!(h * parts + before + part)] * taken[part];
+            sum += factors[first + comptime!(before + part)] * taken[part];
         }
     }
     sum
