@@ -156,14 +156,29 @@ pub(crate) fn product(
         }
         sync_cube();
     }
+    write_all(&sums, magnitudes, output, &at, my_tokens, my_rows, output_stride, tile);
+}
+
+/// Writes a subgroup's fragments, whose first value belongs to row `token` of the tile's activations and output `row` of the tile.
+#[cube]
+fn write_all(
+    sums: &Sequence<Matrix<f32>>,
+    magnitudes: &[f32],
+    output: &mut [f32],
+    at: &Corner,
+    token: usize,
+    row: usize,
+    output_stride: usize,
+    #[comptime] tile: Tile,
+) {
     let mut staged = Shared::<[f32]>::new_slice(comptime!(tile.planes() * FRAGMENT));
     #[unroll]
     for j in 0..DOWN {
         #[unroll]
         for i in 0..comptime!(tile.across()) {
             let sum = sums.index(comptime!(j * tile.across() + i));
-            let (t, r) = (my_tokens + comptime!(j * SIDE), my_rows + comptime!(i * SIDE));
-            write(sum, &mut staged, magnitudes, output, &at, t, r, output_stride, tile);
+            let (t, r) = (token + comptime!(j * SIDE), row + comptime!(i * SIDE));
+            write(sum, &mut staged, magnitudes, output, at, t, r, output_stride, tile);
         }
     }
 }
