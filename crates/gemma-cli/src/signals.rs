@@ -17,7 +17,7 @@ pub(crate) fn install() {
     // A second Ctrl-C does not wait for the first to be honoured.
     let handler = move || {
         if !LISTENING.load(Ordering::Relaxed) || cancel.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+            end();
         }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
@@ -25,6 +25,18 @@ pub(crate) fn install() {
     }
     #[cfg(unix)]
     sigbus::install();
+}
+
+/// Ends the program at once. Other threads go on until then, some of them within a GPU's driver, which what the C library calls
+/// at an orderly exit would take down under them.
+fn end() -> ! {
+    #[cfg(unix)]
+    // SAFETY: `_exit` may be called from any thread at any time, and does not return.
+    unsafe {
+        libc::_exit(130)
+    }
+    #[cfg(not(unix))]
+    std::process::exit(130)
 }
 
 /// The flag that Ctrl-C sets.

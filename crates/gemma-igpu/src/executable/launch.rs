@@ -12,7 +12,7 @@ use crate::kernels::linear::Reading;
 use crate::kernels::matrix_units::Tile;
 use crate::kernels::row::Row;
 use crate::kernels::staged::Staging;
-use crate::kernels::{linear, matrix_units, tile};
+use crate::kernels::{linear, matrix_units, streams, tile};
 use crate::weight::{Matrix, Part};
 
 /// Units of a cube whose units work on a value each.
@@ -98,7 +98,8 @@ impl Launcher<'_> {
     /// A cube a row of `width` values, with enough units to hold it in few registers.
     pub(super) fn rows_in_registers(&self, count: usize, width: usize) -> (CubeCount, CubeDim, Row) {
         let fours = width / 4;
-        let units = (fours as u32).next_multiple_of(self.gpu.largest_plane).min(self.gpu.row_units);
+        let units = (fours as u32).max(streams::LEAST_UNITS).next_multiple_of(self.gpu.largest_plane);
+        let units = units.min(self.gpu.row_units);
         let row = Row { fours, slices: fours.div_ceil(units as usize) };
         (CubeCount::new_2d(1, count as u32), CubeDim::new_1d(units), row)
     }

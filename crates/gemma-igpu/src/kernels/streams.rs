@@ -9,6 +9,9 @@ use super::row::{Row, place, read, rms_scale, size, weights};
 /// The most streams: what the router says of all of them is summed at once.
 pub(crate) const MOST_STREAMS: usize = 4;
 
+/// The fewest units of a cube that works on streams: one for each coefficient line of the prediction.
+pub(crate) const LEAST_UNITS: u32 = (MOST_STREAMS * MOST_STREAMS) as u32;
+
 /// The floor under `mean(y²)` when a stream gets the magnitude of another.
 const MATCH_FLOOR: f32 = gemma_hal::op::MATCH_FLOOR;
 
@@ -69,15 +72,7 @@ pub(crate) fn predict(
 ) {
     let start = CUBE_POS_Y as usize * comptime!(count * row.fours);
     let out = CUBE_POS_Y as usize * row.fours;
-    let mut old = Array::<Four>::new(comptime!(count * row.slices));
-    #[unroll]
-    for j in 0..count {
-        let stream = read(&*streams, start + comptime!(j * row.fours), row);
-        #[unroll]
-        for slice in 0..comptime!(row.slices) {
-            old[comptime!(j * row.slices + slice)] = stream[slice];
-        }
-    }
+    let mut old = read_all(&*streams, start, row, count);
     let asked = ask(router_norm, router, row, count);
     let next_norm = weights(input_norm, 1usize, row);
     let line = coefficient_line(coefficients, comptime!(count * count), count);
@@ -112,6 +107,21 @@ pub(crate) fn predict(
     }
 }
 
+/// A unit's fours of all streams from four `start` on, slice after slice of each.
+#[cube]
+fn read_all(streams: &[Four], start: usize, #[comptime] row: Row, #[comptime] count: usize) -> Array<Four> {
+    let mut all = Array::<Four>::new(comptime!(count * row.slices));
+    #[unroll]
+    for j in 0..count {
+        let stream = read(streams, start + comptime!(j * row.fours), row);
+        #[unroll]
+        for slice in 0..comptime!(row.slices) {
+            all[comptime!(j * row.slices + slice)] = stream[slice];
+        }
+    }
+    all
+}
+
 /// `old[j] += rms(added, norm)` for `j ≠ active`, with the sum of squares of `added`.
 #[cube]
 fn add(
@@ -137,7 +147,7 @@ fn add(
     }
 }
 
-/// The coefficients of one of `lines` sums of modalities: unit `u` has those of sum `u`.
+/// The coefficients of one of `lines` sums of modalities: unit `u` has those of sum `u`. There are as many units.
 #[cube]
 fn coefficient_line(coefficients: &[f32], #[comptime] lines: usize, #[comptime] count: usize) -> Array<f32> {
     let unit = min(UNIT_POS as usize, comptime!(lines - 1));
@@ -322,15 +332,7 @@ pub(crate) fn correct(
     let start = CUBE_POS_Y as usize * comptime!(count * row.fours);
     let ffn = read(ffn, out, row);
     let mut z = read(&*residual, out, row);
-    let mut old = Array::<Four>::new(comptime!(count * row.slices));
-    #[unroll]
-    for j in 0..count {
-        let stream = read(&*streams, start + comptime!(j * row.fours), row);
-        #[unroll]
-        for slice in 0..comptime!(row.slices) {
-            old[comptime!(j * row.slices + slice)] = stream[slice];
-        }
-    }
+    let old = read_all(&*streams, start, row, count);
     let post_norm = weights(post_norm, 1usize, row);
     let asked = ask(router_norm, router, row, count);
     let line = coefficient_line(coefficients, count, count);
