@@ -272,8 +272,8 @@ fn walk(
         let (unit, value) = (units[index], Four::new(values[index]));
         let quants = column(words, unit as usize * eights + eight, format);
         if comptime!(format.turned_quads() == 0) {
-            sums[0] = sums[0] + quants[0] * value;
-            sums[1] = sums[1] + quants[1] * value;
+            sums[0] += quants[0] * value;
+            sums[1] += quants[1] * value;
         } else {
             // Neighbours in the list often lie in the same block.
             if unit / 32 != held {
@@ -286,7 +286,7 @@ fn walk(
                 if comptime!(format.turned_quads() == 2) {
                     weights += steps[comptime!(2 + i)];
                 }
-                sums[i] = sums[i] + weights * value;
+                sums[i] += weights * value;
             }
         }
     }
