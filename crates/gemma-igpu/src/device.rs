@@ -148,18 +148,28 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn matrices_beyond_one_binding_are_divided() {
+    /// The suite on an adapter with less than it has.
+    fn agrees(lessen: impl FnOnce(&mut Gpu)) {
         let adapters = crate::adapters();
         let adapter =
             adapters.first().expect("a Vulkan adapter: apt-get install mesa-vulkan-drivers libvulkan1");
         let options = IgpuOptions { activations: Activations::Float32, ..IgpuOptions::new(1 << 30) };
         let mut device = IgpuDevice::new(adapter, options).unwrap();
-        // A few rows of each matrix of the suite.
-        device.gpu.largest_part = 2048;
+        lessen(&mut device.gpu);
         let outcomes = conformance::operations(&device, &ReferenceDevice::new(1 << 30), Bounds::F32, 2);
         let failed: Vec<String> =
             outcomes.iter().filter(|outcome| !outcome.passed()).map(ToString::to_string).collect();
         assert!(failed.is_empty(), "{}", failed.join("\n"));
+    }
+
+    #[test]
+    fn matrices_beyond_one_binding_are_divided() {
+        // A few rows of each matrix of the suite.
+        agrees(|gpu| gpu.largest_part = 2048);
+    }
+
+    #[test]
+    fn cubes_need_not_meet() {
+        agrees(|gpu| gpu.cubes_meet = false);
     }
 }
