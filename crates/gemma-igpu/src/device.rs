@@ -61,13 +61,13 @@ impl IgpuDevice {
             (gpu.rounds, gpu.matrix_plane) = (false, None);
         }
         let kind = match adapter.kind {
-            AdapterKind::Discrete => {
-                // Most draw no screen, and all are fast enough.
-                gpu.flops_a_submission = u64::MAX;
-                DeviceKind::DiscreteGpu
-            }
+            AdapterKind::Discrete => DeviceKind::DiscreteGpu,
             _ => DeviceKind::IntegratedGpu,
         };
+        if kind == DeviceKind::DiscreteGpu {
+            // Most draw no screen, and all are fast enough.
+            gpu.flops_a_submission = u64::MAX;
+        }
         let info = DeviceInfo {
             id: adapter.id.clone(),
             name: adapter.name.clone(),

@@ -155,7 +155,7 @@ fn best_of_many(gpu: &Gpu, deadline: &Deadline, work: &dyn Fn()) -> Result<f64, 
     let times = (PASS.as_secs_f64() / once).ceil().clamp(1.0, MOST_TIMES);
     let all = best_pass(gpu, deadline, DURATION, &|| (0..times as usize).for_each(|_| work()))?;
     let idle = best_pass(gpu, deadline, Duration::ZERO, &|| {})?;
-    Ok((all - idle).max(0.0).max(f64::MIN_POSITIVE) / times)
+    Ok((all - idle).max(f64::MIN_POSITIVE) / times)
 }
 
 /// Seconds of a launch in a chain.

@@ -124,11 +124,12 @@ fn padded(words: usize) -> usize {
 
 /// [`embeddings`], of many tokens by several threads.
 fn all_embeddings(plan: &Plan, op: &Op, tokens: &[u32], rows: &mut [f32], width: usize) {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    let each = tokens.len().div_ceil(threads).max(TOKENS_A_THREAD);
-    if tokens.len() <= each {
+    // First of all: a step of decode shall not ask the system how many processors there are.
+    if tokens.len() <= TOKENS_A_THREAD {
         return embeddings(plan, op, tokens, rows);
     }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let each = tokens.len().div_ceil(threads).max(TOKENS_A_THREAD);
     std::thread::scope(|scope| {
         for (tokens, rows) in tokens.chunks(each).zip(rows.chunks_mut(each * width)) {
             scope.spawn(move || embeddings(plan, op, tokens, rows));

@@ -53,10 +53,7 @@ pub(crate) fn attention(
 ) {
     let head = CUBE_POS_Y as usize * heads + CUBE_POS_X as usize * shared;
     let position = header[0] as usize + first + CUBE_POS_Y as usize;
-    let begin = select(position >= window, position + 1 - window, 0usize.runtime());
-    let each = (position + 1 - begin).div_ceil(parts);
-    let from = begin + CUBE_POS_Z as usize * each;
-    let to = min(from + each, position + 1);
+    let (from, to) = keys_of_part(position, window, parts);
     let mut queries = Shared::<[f32]>::new_slice(comptime!(shared * dim));
     for i in range_stepped(UNIT_POS as usize, comptime!(shared * dim), UNITS as usize) {
         queries[i] = query[head * dim + i];
@@ -77,6 +74,15 @@ pub(crate) fn attention(
         parts,
         format,
     );
+}
+
+/// The keys of part `CUBE_POS_Z` of those that the row at `position` sees: from the first to behind the last.
+#[cube]
+pub(super) fn keys_of_part(position: usize, window: usize, #[comptime] parts: usize) -> (usize, usize) {
+    let begin = select(position >= window, position + 1 - window, 0usize.runtime());
+    let each = (position + 1 - begin).div_ceil(parts);
+    let from = begin + CUBE_POS_Z as usize * each;
+    (from, min(from + each, position + 1))
 }
 
 /// The heads of the cube over the keys `from .. to`, written as a part of them or whole. Queries may just have been staged.

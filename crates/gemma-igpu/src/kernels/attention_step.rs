@@ -5,7 +5,7 @@
 
 use cubecl::prelude::*;
 
-use super::attention::{LOWEST, PART_EXTRA, UNITS, attend};
+use super::attention::{LOWEST, PART_EXTRA, UNITS, attend, keys_of_part};
 use super::format::Format;
 use super::rotary::store;
 
@@ -67,10 +67,7 @@ pub(crate) fn attention(
     let Step { heads, shared, dim, parts, format, .. } = comptime!(step);
     let head = CUBE_POS_X as usize * shared;
     let position = header[0] as usize + first;
-    let begin = select(position >= window, position + 1 - window, 0usize.runtime());
-    let each = (position + 1 - begin).div_ceil(parts);
-    let from = begin + CUBE_POS_Z as usize * each;
-    let to = min(from + each, position + 1);
+    let (from, to) = keys_of_part(position, window, parts);
 
     let mut staged = Shared::<[f32]>::new_slice(comptime!((shared + STAGED_BESIDES) * dim));
     stage(query, query_norm, keys, values, key_norm, angles, head * dim, &mut staged, step);
