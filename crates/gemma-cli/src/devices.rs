@@ -16,7 +16,7 @@ use crate::choice::figures::Cache;
 use crate::choice::{self, Candidate, Choice, Figures, Work, probe};
 use crate::failure::Failure;
 use crate::settings::Setup;
-use crate::vulkan::Adapter;
+use crate::vulkan::{Adapter, Tuning};
 use crate::{hardware, output, vulkan};
 
 /// Bytes that measuring the CPU's products may take.
@@ -70,7 +70,7 @@ fn auto(setup: &Setup, cpu: CpuDevice, work: &dyn Fn() -> anyhow::Result<Work>) 
     if adapters.is_empty() {
         return Ok(Opened { devices: vec![Arc::new(cpu)], choice: None });
     }
-    let cache = Cache::of_user();
+    let cache = Cache::<Figures>::of_user();
     let mut candidates = vec![Candidate {
         id: cpu.info().id.clone(),
         name: cpu.info().name.clone(),
@@ -122,7 +122,7 @@ fn gpus() -> Vec<Adapter> {
 
 /// What is kept of a device, or what `measure` says now, which is kept.
 fn known(
-    cache: &Cache,
+    cache: &Cache<Figures>,
     key: &str,
     measure: impl FnOnce() -> Result<Figures, String>,
 ) -> Result<Figures, String> {
@@ -144,32 +144,57 @@ pub(crate) struct Tuned {
     pub(crate) device: String,
     pub(crate) name: String,
     pub(crate) figures: Option<Figures>,
+    /// How a GPU's work is divided from now on.
+    pub(crate) tuning: Option<Tuning>,
     /// Why there are none.
     pub(crate) problem: Option<String>,
 }
 
-/// Measures the CPU and all GPUs, in place of what was kept of them.
+/// Measures the CPU and all GPUs, or what `device` names, in place of what was kept of them, and tunes the GPUs. `tell` hears of
+/// every trial.
 ///
 /// # Errors
-/// When the CPU device cannot be made; a GPU that cannot be measured says so in its place.
-pub(crate) fn measure_all(threads: Option<usize>) -> Result<Vec<Tuned>, Failure> {
+/// When the CPU device cannot be made or `device` names none; a GPU that cannot be measured says so in its place.
+pub(crate) fn tune(
+    threads: Option<usize>,
+    device: Option<&str>,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Vec<Tuned>, Failure> {
     let cpu = cpu(threads, None, MEASURING)?;
-    let cache = Cache::of_user();
-    cache.clear();
-    let tuned = |device: &str, name: &str, key: &str, measured: Result<Figures, String>| {
-        measured.iter().for_each(|figures| cache.put(key, *figures));
-        let (figures, problem) =
-            measured.map_or_else(|problem| (None, Some(problem)), |all| (Some(all), None));
-        Tuned { device: device.to_owned(), name: name.to_owned(), figures, problem }
-    };
     let info = cpu.info();
-    let mut all = vec![tuned(&info.id, &info.name, &cpu_key(info), measure_cpu(&cpu))];
-    all.extend(
-        gpus()
-            .iter()
-            .map(|adapter| tuned(&adapter.id, &adapter.name, &adapter.key(), vulkan::measure(&adapter.id))),
-    );
+    let adapters = match device {
+        None => gpus(),
+        Some(name) if name == info.id => Vec::new(),
+        Some(name) => vec![vulkan::adapter(name)?],
+    };
+    let cache = Cache::<Figures>::of_user();
+    if device.is_none() {
+        cache.clear();
+    }
+    let mut all = Vec::new();
+    if device.is_none_or(|name| name == info.id) {
+        let measured = measure_cpu(&cpu).map(|figures| (figures, None));
+        all.push(tuned(&cache, &info.id, &info.name, &cpu_key(info), measured));
+    }
+    for adapter in &adapters {
+        let measured = vulkan::tune(adapter, tell);
+        all.push(tuned(&cache, &adapter.id, &adapter.name, &adapter.key(), measured));
+    }
     Ok(all)
+}
+
+/// Keeps the figures of a device.
+fn tuned(
+    cache: &Cache<Figures>,
+    device: &str,
+    name: &str,
+    key: &str,
+    measured: Result<(Figures, Option<Tuning>), String>,
+) -> Tuned {
+    measured.iter().for_each(|(figures, _)| cache.put(key, *figures));
+    let (measured, problem) = measured.map_or_else(|problem| (None, Some(problem)), |all| (Some(all), None));
+    let (figures, tuning) = (measured.map(|all| all.0), measured.and_then(|all| all.1));
+    Tuned { device: device.to_owned(), name: name.to_owned(), figures, tuning, problem }
 }
 
 /// Whether a measurement in this process has taken more memory than what the model needs.
@@ -192,5 +217,5 @@ fn measure_cpu(cpu: &CpuDevice) -> Result<Figures, String> {
 pub(crate) fn known_bandwidth(info: &DeviceInfo) -> Option<f64> {
     let adapters = vulkan::adapters()?;
     let adapter = adapters.iter().find(|adapter| adapter.id == info.id)?;
-    Some(Cache::of_user().get(&adapter.key())?.read_bytes_per_s)
+    Some(Cache::<Figures>::of_user().get(&adapter.key())?.read_bytes_per_s)
 }

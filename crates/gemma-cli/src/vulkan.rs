@@ -97,14 +97,32 @@ fn choose(device: &str, adapters: &[Adapter]) -> Result<usize, Failure> {
     })
 }
 
+/// The adapter that `device` names.
+///
+/// # Errors
+/// [`Failure::NoDevice`] where there is none, or no backend in this build.
+pub(crate) fn adapter(device: &str) -> Result<Adapter, Failure> {
+    if !is_name(device) {
+        return Err(Failure::NoDevice(anyhow!("--device {device}: neither cpu, igpu, vulkan nor vulkan:N")));
+    }
+    let Some(mut adapters) = adapters() else {
+        return Err(Failure::NoDevice(anyhow!(
+            "--device {device}: not in this build, which lacks the feature igpu; build with {BUILD}"
+        )));
+    };
+    Ok(adapters.swap_remove(choose(device, &adapters)?))
+}
+
 #[cfg(feature = "igpu")]
 mod backend {
     use std::sync::Once;
 
     use gemma_cpu::simd::Activations;
-    use gemma_igpu::{AdapterKind, IgpuDevice, IgpuOptions};
+    pub(crate) use gemma_igpu::Tuning;
+    use gemma_igpu::{AdapterKind, IgpuDevice, IgpuOptions, Trial};
 
     use super::{Adapter, Arc, Device, Failure, Figures, Plan, anyhow, choose};
+    use crate::choice::figures::Cache;
     use crate::choice::probe;
 
     /// Bytes that measuring an adapter may take.
@@ -159,7 +177,14 @@ mod backend {
         keep_kernels();
         let adapters = gemma_igpu::adapters();
         let adapter = adapters.iter().find(|adapter| adapter.id == id).ok_or("there is no such adapter")?;
-        IgpuDevice::new(adapter, IgpuOptions::new(MEASURING)).map_err(|error| error.to_string())
+        let tuning = kept_tuning(adapter);
+        let options = IgpuOptions { tuning, ..IgpuOptions::new(MEASURING) };
+        IgpuDevice::new(adapter, options).map_err(|error| error.to_string())
+    }
+
+    /// What `gemma tune` has kept of an adapter.
+    fn kept_tuning(adapter: &gemma_igpu::Adapter) -> Option<Tuning> {
+        Cache::of_user().get(&described(adapter.clone()).key())
     }
 
     /// Bytes a second that the adapter `id` reads.
@@ -176,14 +201,39 @@ mod backend {
     /// # Errors
     /// Why it cannot be measured, in words.
     pub(crate) fn measure(id: &str) -> Result<Figures, String> {
-        let device = device(id)?;
+        measured(&device(id)?)
+    }
+
+    fn measured(device: &IgpuDevice) -> Result<Figures, String> {
         let measured = device.measure().map_err(|error| error.to_string())?;
-        let operations_per_s = probe::operations_per_s(&device).map_err(|error| format!("{error:#}"))?;
+        let operations_per_s = probe::operations_per_s(device).map_err(|error| format!("{error:#}"))?;
         Ok(Figures {
             read_bytes_per_s: measured.read_bandwidth,
             launch_s: measured.launch_seconds,
             operations_per_s,
         })
+    }
+
+    /// Tunes an adapter, keeps that, and measures it so. `tell` hears of every trial.
+    ///
+    /// # Errors
+    /// Why it cannot be measured, in words.
+    pub(crate) fn tune(
+        adapter: &Adapter,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<(Figures, Option<Tuning>), String> {
+        // From the table's entry on, whatever was kept before.
+        let cache = Cache::of_user();
+        cache.forget(&adapter.key());
+        let mut device = device(&adapter.id)?;
+        let mut of_trial = |trial: Trial| {
+            let Trial { entry, value, seconds, is_taken } = trial;
+            let taken = if is_taken { ", taken" } else { "" };
+            tell(&format!("{}: {entry} {value}: {:.3} ms{taken}", adapter.id, seconds * 1e3));
+        };
+        let tuning = device.tune(&mut of_trial).map_err(|error| error.to_string())?;
+        cache.put(&adapter.key(), tuning);
+        Ok((measured(&device)?, Some(tuning)))
     }
 
     /// Launches of a run of one token of `plan`.
@@ -208,7 +258,8 @@ mod backend {
         let described: Vec<Adapter> = adapters.iter().cloned().map(described).collect();
         let adapter = &adapters[choose(device, &described)?];
         keep_kernels();
-        let opened = IgpuDevice::new(adapter, IgpuOptions { memory, activations });
+        let options = IgpuOptions { memory, activations, tuning: kept_tuning(adapter) };
+        let opened = IgpuDevice::new(adapter, options);
         Ok(Arc::new(
             opened
                 .map_err(|error| Failure::NoDevice(anyhow!(error).context(format!("--device {device}"))))?,
@@ -238,6 +289,20 @@ mod backend {
         Err("not in this build".to_owned())
     }
 
+    /// Of no adapter.
+    pub(crate) type Tuning = std::convert::Infallible;
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    pub(crate) fn tune(
+        _adapter: &Adapter,
+        _tell: &mut dyn FnMut(&str),
+    ) -> Result<(Figures, Option<Tuning>), String> {
+        Err("not in this build".to_owned())
+    }
+
     /// None.
     pub(crate) fn launches(_plan: &Plan) -> usize {
         0
@@ -263,7 +328,7 @@ mod backend {
     }
 }
 
-pub(crate) use backend::{adapters, launches, measure, open, read_bandwidth};
+pub(crate) use backend::{Tuning, adapters, launches, measure, open, read_bandwidth, tune};
 
 #[cfg(test)]
 mod tests {

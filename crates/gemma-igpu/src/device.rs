@@ -12,6 +12,7 @@ use crate::adapter::{Adapter, AdapterKind};
 use crate::cache::IgpuCache;
 use crate::executable::{IgpuExecutable, Linear};
 use crate::gpu::Gpu;
+use crate::tuning::Tuning;
 use crate::weight::Matrices;
 
 /// How activations meet weights.
@@ -32,12 +33,14 @@ pub struct IgpuOptions {
     pub memory: u64,
     /// How activations meet weights.
     pub activations: Activations,
+    /// How work is divided; none for the table's entry for adapters of its kind.
+    pub tuning: Option<Tuning>,
 }
 
 impl IgpuOptions {
     /// The usual ones, with `memory` bytes.
     pub fn new(memory: u64) -> Self {
-        Self { memory, activations: Activations::default() }
+        Self { memory, activations: Activations::default(), tuning: None }
     }
 }
 
@@ -54,9 +57,14 @@ impl IgpuDevice {
     /// Opens `adapter`.
     ///
     /// # Errors
-    /// [`DeviceError::Driver`] with the driver's reason.
+    /// [`DeviceError::Driver`] with the driver's reason, [`DeviceError::InvalidCall`] for a tuning that is not possible.
     pub fn new(adapter: &Adapter, options: IgpuOptions) -> Result<Self, DeviceError> {
-        let mut gpu = Gpu::open(&adapter.id, &adapter.selector)?;
+        let tuning = options.tuning.unwrap_or_else(|| Tuning::of(adapter.kind));
+        if !tuning.is_possible() {
+            let detail = format!("{tuning:?} is not possible");
+            return Err(DeviceError::InvalidCall { device: adapter.id.clone(), detail });
+        }
+        let mut gpu = Gpu::open(&adapter.id, &adapter.selector, tuning)?;
         if options.activations == Activations::Float32 {
             (gpu.rounds, gpu.matrix_plane) = (false, None);
         }
@@ -64,10 +72,6 @@ impl IgpuDevice {
             AdapterKind::Discrete => DeviceKind::DiscreteGpu,
             _ => DeviceKind::IntegratedGpu,
         };
-        if kind == DeviceKind::DiscreteGpu {
-            // Most draw no screen, and all are fast enough.
-            gpu.flops_a_submission = u64::MAX;
-        }
         let info = DeviceInfo {
             id: adapter.id.clone(),
             name: adapter.name.clone(),

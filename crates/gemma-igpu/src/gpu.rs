@@ -21,14 +21,11 @@ use cubecl_environment::stream::StreamId;
 use gemma_hal::{Deadline, DeviceError};
 
 use crate::kernels::{ROW_UNITS, matrix_units};
+use crate::tuning::Tuning;
 
 /// Launches that are handed to the driver at once: few enough that the GPU begins while the host goes on and a desktop
 /// stays fluent, many enough that submitting costs little. See docs/performance.md.
 const LAUNCHES_A_SUBMISSION: usize = 128;
-
-/// Operations after which an adapter that draws the screen too gets what was launched, where those of a prompt are many: some 20 ms
-/// at 2 TFLOP/s, so that others have their turn.
-const FLOPS_A_SUBMISSION: u64 = 40_000_000_000;
 
 /// The runtime's name where it hands SPIR-V to the driver.
 const SPIRV: &str = "wgpu<spirv>";
@@ -73,8 +70,8 @@ pub(crate) struct Gpu {
     pub(crate) rounds: bool,
     /// Whether a cube can read in a launch what another one has written in it.
     pub(crate) cubes_meet: bool,
-    /// Operations of one submission, about.
-    pub(crate) flops_a_submission: u64,
+    /// How work is divided.
+    pub(crate) tuning: Tuning,
     device: wgpu::Device,
     turn: Arc<Mutex<()>>,
 }
@@ -87,7 +84,7 @@ struct Opened {
 
 impl Gpu {
     /// Opens `selector`, or takes the queue that is open already.
-    pub(crate) fn open(id: &str, selector: &WgpuDevice) -> Result<Self, DeviceError> {
+    pub(crate) fn open(id: &str, selector: &WgpuDevice, tuning: Tuning) -> Result<Self, DeviceError> {
         static OPEN: Mutex<Option<HashMap<WgpuDevice, Opened>>> = Mutex::new(None);
         let driver = |detail: String| DeviceError::Driver { device: id.to_owned(), detail };
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +133,7 @@ impl Gpu {
             matrix_plane,
             rounds: true,
             cubes_meet,
-            flops_a_submission: FLOPS_A_SUBMISSION,
+            tuning,
             device,
             turn,
             client,

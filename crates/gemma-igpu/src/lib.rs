@@ -32,6 +32,8 @@ mod gpu;
 mod kernel_store;
 mod kernels;
 mod measure;
+mod tune;
+mod tuning;
 mod turned;
 mod weight;
 
@@ -40,3 +42,5 @@ pub use device::{Activations, IgpuDevice, IgpuOptions};
 pub use executable::Linear;
 pub use kernel_store::keep_kernels;
 pub use measure::{Measured, launches};
+pub use tune::Trial;
+pub use tuning::Tuning;

@@ -172,6 +172,10 @@ pub(crate) struct DoctorArgs {
 /// `gemma tune`
 #[derive(Args, Debug)]
 pub(crate) struct TuneArgs {
+    /// Only this device: cpu, igpu, vulkan or vulkan:N [default: the CPU and all GPUs]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+
     /// Threads that the CPU is measured with [default: one a core]
     #[arg(short = 't', long, value_name = "N")]
     pub(crate) threads: Option<usize>,

@@ -1,11 +1,13 @@
-//! [`Figures`]: what was measured of a device, and the file in which the user's cache keeps it.
+//! [`Figures`]: what was measured of a device, and [`Cache`]: the files in which the user's cache keeps that and how devices are tuned.
 //!
 //! The file is a convenience: one that is damaged, from another version of the program or cannot be written is as good as none.
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{folders, input};
@@ -29,7 +31,18 @@ pub(crate) struct Figures {
     pub(crate) operations_per_s: f64,
 }
 
-impl Figures {
+/// What is kept of a device.
+pub(crate) trait Keep: Copy + DeserializeOwned + Serialize {
+    /// The file's name.
+    const FILE: &'static str;
+
+    /// Whether it can be true.
+    fn plausible(&self) -> bool;
+}
+
+impl Keep for Figures {
+    const FILE: &'static str = "devices.json";
+
     /// Whether a machine could reach them.
     fn plausible(&self) -> bool {
         let rate = |value: f64| (1e3..1e18).contains(&value);
@@ -37,41 +50,68 @@ impl Figures {
     }
 }
 
-#[derive(Default, Deserialize, Serialize)]
+#[cfg(feature = "igpu")]
+impl Keep for gemma_igpu::Tuning {
+    const FILE: &'static str = "tuning.json";
+
+    fn plausible(&self) -> bool {
+        self.is_possible()
+    }
+}
+
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Kept {
+struct Kept<T> {
     /// Of the program that measured: kernels change.
     version: String,
-    devices: BTreeMap<String, Figures>,
+    devices: BTreeMap<String, T>,
 }
 
-/// The file of a cache folder.
-pub(crate) struct Cache {
+/// A file of a cache folder.
+pub(crate) struct Cache<T> {
     path: Option<PathBuf>,
+    of: PhantomData<T>,
 }
 
-impl Cache {
+impl<T: Keep> Cache<T> {
     /// The user's; nothing is kept where the system names no place for it.
     pub(crate) fn of_user() -> Self {
-        Self { path: folders::cache().map(|folder| folder.join("devices.json")) }
+        Self::at(folders::cache().map(|folder| folder.join(T::FILE)))
+    }
+
+    fn at(path: Option<PathBuf>) -> Self {
+        Self { path, of: PhantomData }
     }
 
     /// What is known of the device that `key` names: its name, its driver and what else its speed depends on.
-    pub(crate) fn get(&self, key: &str) -> Option<Figures> {
-        self.read().devices.get(key).copied().filter(Figures::plausible)
+    pub(crate) fn get(&self, key: &str) -> Option<T> {
+        self.read().devices.get(key).copied().filter(T::plausible)
     }
 
-    /// Keeps figures, if it can.
-    pub(crate) fn put(&self, key: &str, figures: Figures) {
-        let Some(path) = &self.path else { return };
+    /// Keeps what is said of a device, if it can.
+    pub(crate) fn put(&self, key: &str, kept_of_it: T) {
         let mut kept = self.read();
         if kept.devices.len() >= MAX_DEVICES {
             kept.devices.clear();
         }
-        kept.devices.insert(key.to_owned(), figures);
-        let Ok(text) = serde_json::to_string_pretty(&kept) else { return };
+        kept.devices.insert(key.to_owned(), kept_of_it);
+        self.write(&kept);
+    }
+
+    fn write(&self, kept: &Kept<T>) {
+        let Some(path) = &self.path else { return };
+        let Ok(text) = serde_json::to_string_pretty(kept) else { return };
         if let Err(error) = folders::write(path, &(text + "\n")) {
-            tracing::info!(path = %path.display(), %error, "figures of devices are not kept");
+            tracing::info!(path = %path.display(), %error, "what was measured of devices is not kept");
+        }
+    }
+
+    /// Forgets one device.
+    #[cfg_attr(not(feature = "igpu"), allow(dead_code, reason = "nothing is tuned"))]
+    pub(crate) fn forget(&self, key: &str) {
+        let mut kept = self.read();
+        if kept.devices.remove(key).is_some() {
+            self.write(&kept);
         }
     }
 
@@ -80,15 +120,15 @@ impl Cache {
         self.path.iter().for_each(|path| drop(std::fs::remove_file(path)));
     }
 
-    fn read(&self) -> Kept {
+    fn read(&self) -> Kept<T> {
         let version = env!("CARGO_PKG_VERSION");
         let kept = self.path.as_deref().and_then(read).filter(|kept| kept.version == version);
-        kept.unwrap_or_else(|| Kept { version: version.to_owned(), ..Kept::default() })
+        kept.unwrap_or_else(|| Kept { version: version.to_owned(), devices: BTreeMap::new() })
     }
 }
 
-fn read(path: &Path) -> Option<Kept> {
-    let text = input::read_text(File::open(path).ok()?, "figures of devices", MAX_FILE_BYTES).ok()?;
+fn read<T: Keep>(path: &Path) -> Option<Kept<T>> {
+    let text = input::read_text(File::open(path).ok()?, T::FILE, MAX_FILE_BYTES).ok()?;
     serde_json::from_str(&text).ok()
 }
 
@@ -106,7 +146,7 @@ mod tests {
     fn figures_come_back_and_damage_is_as_good_as_nothing() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("deep/devices.json");
-        let cache = Cache { path: Some(path.clone()) };
+        let cache = Cache::at(Some(path.clone()));
         assert_eq!(cache.get("a"), None, "no file yet");
         cache.put("a", FIGURES);
         cache.put("b", Figures { launch_s: 0.0, ..FIGURES });
@@ -142,7 +182,7 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         for path in [None, Some(file.join("devices.json")), Some(folder.path().to_owned())] {
-            let cache = Cache { path };
+            let cache = Cache::at(path);
             cache.put("a", FIGURES);
             assert_eq!(cache.get("a"), None);
             cache.clear();
@@ -152,7 +192,7 @@ mod tests {
     #[test]
     fn the_file_does_not_grow_without_end() {
         let folder = TempDir::new().unwrap();
-        let cache = Cache { path: Some(folder.path().join("devices.json")) };
+        let cache = Cache::at(Some(folder.path().join("devices.json")));
         for device in 0..3 * MAX_DEVICES {
             cache.put(&device.to_string(), FIGURES);
         }

@@ -7,6 +7,7 @@ use gemma_hal::{Op, Plan};
 use super::Run;
 use super::inputs::Table;
 use crate::cache::Layer;
+use crate::gpu::Gpu;
 use crate::kernels::attention_step as kernels;
 use crate::kernels::{attention, rotary};
 
@@ -14,21 +15,16 @@ use crate::kernels::{attention, rotary};
 const HEAD_UNITS: u32 = 64;
 
 /// Values that attention over parts of the keys leaves, for the most rows that are taken apart.
-pub(super) fn scratch_values(op: &Op) -> usize {
+pub(super) fn scratch_values(gpu: &Gpu, op: &Op) -> usize {
+    let parts = gpu.tuning.most_parts;
     match op {
-        Op::Attention { heads, .. } => FEW * heads.query * MOST_PARTS * (heads.dim + attention::PART_EXTRA),
+        Op::Attention { heads, .. } => FEW * heads.query * parts * (heads.dim + attention::PART_EXTRA),
         _ => 0,
     }
 }
 
 /// Rows up to which keys are divided: with more there is work enough for a GPU.
 const FEW: usize = 4;
-
-/// Parts of the keys of a row.
-const MOST_PARTS: usize = 32;
-
-/// Keys that a part has at least in a full cache.
-const LEAST_KEYS: usize = 32;
 
 impl Run<'_> {
     pub(super) fn rotary(&self, op: &Op) {
@@ -93,7 +89,7 @@ impl Run<'_> {
         let Op::Attention { heads, cache_layer, query, output } = op else { return };
         let rows = self.rows(op);
         let layer = &self.cache.layers[*cache_layer];
-        let parts = parts(layer, rows);
+        let parts = self.parts(layer, rows);
         let output = self.region(*output);
         let partial = if parts == 1 { &output } else { self.scratch };
         // SAFETY: a cube works on the heads of one key head of one row and writes their places in the output, or one
@@ -159,7 +155,7 @@ impl Run<'_> {
         let base = RotaryBase { theta: *theta, stretch: *stretch, dim: heads.dim };
         let angles = self.inputs.table(Table::Angles(base), self.tokens - 1, self.tokens);
         let layer = &self.cache.layers[*cache_layer];
-        let parts = parts(layer, 1);
+        let parts = self.parts(layer, 1);
         // Without keys the queries stand in, and nobody reads them as keys.
         let (key, value, norm) =
             key_value.as_ref().map_or((q.query, q.query, q.norm), |kv| (kv.key, kv.value, kv.norm));
@@ -202,12 +198,13 @@ impl Run<'_> {
         }
         true
     }
-}
 
-/// Parts of the keys of a layer, when `rows` rows look at them.
-fn parts(layer: &Layer, rows: usize) -> usize {
-    let most_keys = layer.window.unwrap_or(layer.capacity).min(layer.capacity);
-    if rows > FEW { 1 } else { most_keys.div_ceil(LEAST_KEYS).clamp(1, MOST_PARTS) }
+    /// Parts of the keys of a layer, when `rows` rows look at them.
+    fn parts(&self, layer: &Layer, rows: usize) -> usize {
+        let most_keys = layer.window.unwrap_or(layer.capacity).min(layer.capacity);
+        let tuning = &self.gpu.tuning;
+        if rows > FEW { 1 } else { most_keys.div_ceil(tuning.least_keys).clamp(1, tuning.most_parts) }
+    }
 }
 
 /// Counters that attention needs: one a key head.

@@ -31,12 +31,9 @@ pub(super) fn values(count: usize) -> (CubeCount, CubeDim) {
 /// Rows of activations up to which each meets the weights by itself.
 pub(super) const FEW: usize = 4;
 
-/// Tiles for matrix units, as outputs, rows of activations and fours of a row: the first of which there are so many that all of a GPU
-/// has work, or the last. Larger ones read and convert every weight for more rows of activations.
-const TILES: [(usize, usize, usize); 3] = [(128, 128, 8), (128, 64, 8), (64, 64, 16)];
-
-/// How many tiles are that many.
-const ENOUGH_TILES: usize = 192;
+/// Tiles for matrix units, as outputs, rows of activations and fours of a row: of those that an adapter's tuning allows the first
+/// of which there are enough, or the last. Larger ones read and convert every weight for more rows of activations.
+pub(crate) const TILES: [(usize, usize, usize); 3] = [(128, 128, 8), (128, 64, 8), (64, 64, 16)];
 
 /// Room for activations on their way to matrix units.
 pub(crate) struct Halves {
@@ -62,18 +59,6 @@ impl Halves {
         let Some(plane) = gpu.matrix_plane.filter(|_| values > 0) else { return Ok(None) };
         let (values, magnitudes) = (gpu.empty("activations in f16", values)?, gpu.empty("magnitudes", rows)?);
         Ok(Some(Self { values, magnitudes, plane }))
-    }
-}
-
-/// Packets that a unit asks for at a time: enough to wait once for memory, few enough to have registers for.
-const MOST_AHEAD: usize = 4;
-
-/// Outputs that a subgroup computes at a time: several share their activations, but all of a GPU wants to work.
-pub(super) fn outputs_a_plane(rows: usize) -> usize {
-    match rows {
-        0..4096 => 1,
-        4096..16_384 => 2,
-        _ => 4,
     }
 }
 
@@ -218,9 +203,12 @@ impl Launcher<'_> {
             Tile { units: tile.planes() * plane as usize, ..tile }
         };
         let all = TILES.map(of);
+        let tuning = &self.gpu.tuning;
         let is_enough = |tile: &&Tile| {
-            tile.units <= self.gpu.most_units as usize
-                && rows.div_ceil(tile.wide) * count.div_ceil(tile.tokens) >= ENOUGH_TILES
+            tile.wide <= tuning.tile_outputs
+                && tile.tokens <= tuning.tile_rows
+                && tile.units <= self.gpu.most_units as usize
+                && rows.div_ceil(tile.wide) * count.div_ceil(tile.tokens) >= tuning.enough_tiles
         };
         *all.iter().find(is_enough).unwrap_or(&all[all.len() - 1])
     }
@@ -248,8 +236,8 @@ impl Launcher<'_> {
         let each = packets / self.gpu.largest_plane as usize;
         Reading {
             format: matrix.format,
-            outputs: outputs_a_plane(rows),
-            ahead: each.clamp(1, MOST_AHEAD),
+            outputs: self.gpu.tuning.outputs_a_plane(rows),
+            ahead: each.clamp(1, self.gpu.tuning.packets_ahead),
             staging: self.staging(matrix),
         }
     }

@@ -30,7 +30,7 @@ use crate::turned::Turned;
 use crate::weight::{Matrices, Matrix};
 use inputs::Inputs;
 use launch::Halves;
-pub(crate) use launch::{Launcher, Rows};
+pub(crate) use launch::{Launcher, Rows, TILES};
 use recording::Recording;
 use shortlist::{Results, Shortlist};
 
@@ -152,7 +152,7 @@ impl IgpuExecutable {
         let uses = uses(&plan);
         let vectors = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Vector);
         let vectors: u64 = vectors.map(|(named, _)| named.weight.values() * 4).sum();
-        let scratch_values = |op: &Op| heads::scratch_values(op).max(sparse::scratch_values(&plan, op));
+        let scratch_values = |op: &Op| heads::scratch_values(gpu, op).max(sparse::scratch_values(gpu, &plan, op));
         let scratch = plan.steps().iter().map(|step| scratch_values(&step.op)).max().unwrap_or(0);
         let matrices_used = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Matrix);
         let widest = matrices_used.map(|(named, _)| named.weight.columns()).max().unwrap_or(0);
@@ -350,7 +350,7 @@ impl Run<'_> {
             deadline.check(&self.gpu.id, step.op.name())?;
             flops = flops.saturating_add(self.flops(&step.op));
             // A run of one token is short, and may be being recorded.
-            if self.tokens > 1 && flops > self.gpu.flops_a_submission {
+            if self.tokens > 1 && flops > self.gpu.tuning.operations_a_submission {
                 self.gpu.submit()?;
                 flops = 0;
             }

@@ -15,14 +15,6 @@ use crate::kernels::sparse::{self as kernels, Columns};
 use crate::turned::Turned;
 use crate::weight::Matrices;
 
-/// Parts of the list of active units for the columns of `down`, each with a cube a tile of outputs: of E2B's 2,048 outputs 128
-/// cubes in all.
-const PARTS: usize = 16;
-
-/// Units for which there is a subgroup that computes their row of `up`: one in so many. More than the published cut leaves, one in 20;
-/// where there are more active ones than subgroups, some take a second.
-const UNITS_A_PLANE: usize = 16;
-
 /// Words before the list, of which the first is its length.
 const LENGTH_WORDS: usize = 4;
 
@@ -42,9 +34,10 @@ fn shape(plan: &Plan, op: &Op) -> Option<(usize, usize)> {
 }
 
 /// Values that lie between the kernels of a step: the list and the parts of the outputs.
-pub(super) fn scratch_values(plan: &Plan, op: &Op) -> usize {
+pub(super) fn scratch_values(gpu: &Gpu, plan: &Plan, op: &Op) -> usize {
+    let parts = gpu.tuning.sparse_parts;
     let of = |(units, outputs): (usize, usize)| {
-        LENGTH_WORDS + units + PARTS * outputs.next_multiple_of(kernels::TILE)
+        LENGTH_WORDS + units + parts * outputs.next_multiple_of(kernels::TILE)
     };
     shape(plan, op).map_or(0, of)
 }
@@ -100,7 +93,8 @@ impl Run<'_> {
             );
         }
         let reading = Reading { outputs: 1, ..self.reading(up, 0) };
-        let (cubes, of_cube) = self.planes(units.div_ceil(UNITS_A_PLANE), 1);
+        // Where there are more active units than subgroups, some take a second.
+        let (cubes, of_cube) = self.planes(units.div_ceil(self.gpu.tuning.units_a_plane), 1);
         // SAFETY: the plan's check has compared the shapes of weight, input and buffers; the list has numbers of units alone.
         unsafe {
             kernels::up::launch_unchecked(
@@ -128,7 +122,7 @@ impl Run<'_> {
 
     /// The columns of `down` that a list of `count` numbers names, each times its value.
     fn columns(&self, turned: &Turned, list: &Region, count: &Region, values: &Region, output: &Region) {
-        let parts = if self.gpu.cubes_meet { PARTS } else { 1 };
+        let parts = if self.gpu.cubes_meet { self.gpu.tuning.sparse_parts } else { 1 };
         let columns = Columns { format: turned.format, outputs: output.len(), parts };
         let tiles = output.len().div_ceil(kernels::TILE);
         let partial = self.scratch.part(LENGTH_WORDS + list.len(), parts * tiles * kernels::TILE);

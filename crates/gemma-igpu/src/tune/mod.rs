@@ -1,0 +1,208 @@
+//! [`IgpuDevice::tune`]: which division of work an adapter is fastest with, by measurement.
+//!
+//! One entry of the [`Tuning`] after the other is tried with the values listed here, the others as they are by then. A token and
+//! a prompt of a network of Gemma 3n's widths are what is timed, see [`probe`]; a value that is not clearly better than the one
+//! before changes nothing, so that noise does not either.
+
+mod probe;
+
+use gemma_hal::DeviceError;
+
+use crate::device::IgpuDevice;
+use crate::tuning::Tuning;
+use probe::{Network, Shape};
+
+/// How much of the time of the best value so far a better one takes at most.
+const BETTER: f64 = 0.98;
+
+/// More outputs than matrices have.
+const NEVER: usize = 1 << 30;
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timed {
+    Token,
+    Prompt,
+}
+
+/// An entry and what it may be.
+struct Entry {
+    name: &'static str,
+    timed: Timed,
+    values: &'static [usize],
+    place: fn(&mut Tuning) -> &mut usize,
+}
+
+/// In the order in which they are tried: those that others depend on first.
+const ENTRIES: [Entry; 10] = [
+    Entry {
+        name: "packets_ahead",
+        timed: Timed::Token,
+        values: &[1, 2, 4, 8],
+        place: |tuning| &mut tuning.packets_ahead,
+    },
+    Entry {
+        name: "two_outputs_from",
+        timed: Timed::Token,
+        values: &[1024, 4096, 16_384],
+        place: |tuning| &mut tuning.two_outputs_from,
+    },
+    Entry {
+        name: "four_outputs_from",
+        timed: Timed::Token,
+        values: &[4096, 16_384, NEVER],
+        place: |tuning| &mut tuning.four_outputs_from,
+    },
+    Entry {
+        name: "least_keys",
+        timed: Timed::Token,
+        values: &[16, 32, 64, 128],
+        place: |tuning| &mut tuning.least_keys,
+    },
+    Entry {
+        name: "most_parts",
+        timed: Timed::Token,
+        values: &[8, 16, 32],
+        place: |tuning| &mut tuning.most_parts,
+    },
+    Entry {
+        name: "sparse_parts",
+        timed: Timed::Token,
+        values: &[4, 8, 16, 32],
+        place: |tuning| &mut tuning.sparse_parts,
+    },
+    Entry {
+        name: "units_a_plane",
+        timed: Timed::Token,
+        values: &[4, 8, 16, 32],
+        place: |tuning| &mut tuning.units_a_plane,
+    },
+    Entry {
+        name: "tile_outputs",
+        timed: Timed::Prompt,
+        values: &[64, 128],
+        place: |tuning| &mut tuning.tile_outputs,
+    },
+    Entry {
+        name: "tile_rows",
+        timed: Timed::Prompt,
+        values: &[64, 128],
+        place: |tuning| &mut tuning.tile_rows,
+    },
+    Entry {
+        name: "enough_tiles",
+        timed: Timed::Prompt,
+        values: &[24, 48, 96, 192, 384],
+        place: |tuning| &mut tuning.enough_tiles,
+    },
+];
+
+/// One value that was tried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trial {
+    /// The entry of the [`Tuning`].
+    pub entry: &'static str,
+    /// Its value.
+    pub value: usize,
+    /// Seconds of a token or, for tiles, of a prompt.
+    pub seconds: f64,
+    /// Whether it is the best one so far.
+    pub is_taken: bool,
+}
+
+impl IgpuDevice {
+    /// Measures which [`Tuning`] this adapter is fastest with, beginning from the one it has, and has it from then on; plans
+    /// that are prepared keep theirs. `tell` hears of every trial.
+    ///
+    /// It takes some 600 MiB, and some 30 compilations of kernels where [`keep_kernels`](crate::keep_kernels) has none of them.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`], [`DeviceError::Timeout`] when a run takes a minute, or what the driver says. The device is
+    /// then as it was.
+    pub fn tune(&mut self, tell: &mut dyn FnMut(Trial)) -> Result<Tuning, DeviceError> {
+        self.tune_with(&Shape::PUBLISHED, tell)
+    }
+
+    fn tune_with(&mut self, shape: &Shape, tell: &mut dyn FnMut(Trial)) -> Result<Tuning, DeviceError> {
+        let before = self.gpu.tuning;
+        let tuned = self.search(shape, tell);
+        self.gpu.tuning = tuned.as_ref().map_or(before, |tuning| *tuning);
+        tuned
+    }
+
+    fn search(&mut self, shape: &Shape, tell: &mut dyn FnMut(Trial)) -> Result<Tuning, DeviceError> {
+        let mut network = Network::new(self, shape)?;
+        let mut best = self.gpu.tuning;
+        for timed in [Timed::Token, Timed::Prompt] {
+            // Tiles are those of matrix units.
+            if timed == Timed::Prompt && self.gpu.matrix_plane.is_none() {
+                continue;
+            }
+            let mut least = network.seconds(self, timed)?;
+            for Entry { name, values, place, .. } in ENTRIES.iter().filter(|entry| entry.timed == timed) {
+                for &value in *values {
+                    let mut tuning = best;
+                    *place(&mut tuning) = value;
+                    if tuning == best || !tuning.is_possible() {
+                        continue;
+                    }
+                    self.gpu.tuning = tuning;
+                    let seconds = network.seconds(self, timed)?;
+                    let is_taken = seconds < BETTER * least;
+                    if is_taken {
+                        (best, least) = (tuning, seconds);
+                    }
+                    tell(Trial { entry: name, value, seconds, is_taken });
+                }
+                self.gpu.tuning = best;
+            }
+        }
+        Ok(best)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{IgpuOptions, adapters};
+
+    #[test]
+    fn every_entry_is_another_one_and_has_possible_values() {
+        let adapters = adapters();
+        let tuning = Tuning::of(adapters[0].kind);
+        for (index, entry) in ENTRIES.iter().enumerate() {
+            let mut changed = tuning;
+            for &value in entry.values {
+                *(entry.place)(&mut changed) = value;
+            }
+            for (other, Entry { place, .. }) in ENTRIES.iter().enumerate() {
+                let same = *place(&mut changed.clone()) == *place(&mut tuning.clone());
+                assert!(same || index == other, "{} changes {}", entry.name, ENTRIES[other].name);
+            }
+        }
+    }
+
+    #[test]
+    fn all_values_are_tried_and_the_taken_ones_are_the_result() {
+        let adapters = adapters();
+        let adapter =
+            adapters.first().expect("a Vulkan adapter: apt-get install mesa-vulkan-drivers libvulkan1");
+        let mut device = IgpuDevice::new(adapter, IgpuOptions::new(1 << 30)).unwrap();
+        let mut expected = device.gpu.tuning;
+        let mut trials = Vec::new();
+        let tuned = device.tune_with(&Shape::SMALL, &mut |trial| trials.push(trial)).unwrap();
+        let with_tiles = device.gpu.matrix_plane.is_some();
+        for Entry { name, timed, place, .. } in ENTRIES {
+            let tried: Vec<&Trial> = trials.iter().filter(|trial| trial.entry == name).collect();
+            assert_eq!(!tried.is_empty(), timed == Timed::Token || with_tiles, "{name}");
+            for trial in tried {
+                assert!(trial.seconds > 0.0 && trial.seconds < 60.0, "{trial:?}");
+                if trial.is_taken {
+                    *place(&mut expected) = trial.value;
+                }
+            }
+        }
+        assert_eq!(tuned, expected);
+        assert_eq!(device.gpu.tuning, tuned, "what is prepared from now on has it");
+    }
+}
