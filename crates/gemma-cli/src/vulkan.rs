@@ -227,9 +227,10 @@ mod backend {
         cache.forget(&adapter.key());
         let mut device = device(&adapter.id)?;
         let mut of_trial = |trial: Trial| {
-            let Trial { entry, value, seconds, is_taken } = trial;
+            let Trial { entry, value, seconds, best_s, is_taken } = trial;
             let taken = if is_taken { ", taken" } else { "" };
-            tell(&format!("{}: {entry} {value}: {:.3} ms{taken}", adapter.id, seconds * 1e3));
+            let (seconds, best) = (seconds * 1e3, best_s * 1e3);
+            tell(&format!("{}: {entry} {value}: {seconds:.3} ms beside {best:.3} ms{taken}", adapter.id));
         };
         let tuning = device.tune(&mut of_trial).map_err(|error| error.to_string())?;
         cache.put(&adapter.key(), tuning);

@@ -18,8 +18,14 @@ use crate::kernels::measure;
 /// is that much, which caches of the processor may hold under a software driver.
 const BUFFER: u64 = 256 << 20;
 
-/// Each of the two bandwidths is measured for at least this long.
-const DURATION: Duration = Duration::from_millis(50);
+/// A rate is measured until it has not risen for this long: clocks of an idle GPU are low, and rise while it works.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// The same for products, which are compared with each other.
+const LONG_QUIET: Duration = Duration::from_millis(500);
+
+/// How much less than the best pass so far one takes that counts as a rise.
+const RISE: f64 = 0.99;
 
 /// How long a pass shall be at least, as far as [`MOST_TIMES`] of the same work allow.
 const PASS: Duration = Duration::from_millis(5);
@@ -54,7 +60,7 @@ pub struct Measured {
 }
 
 impl IgpuDevice {
-    /// Measures the adapter, which takes some 0.2 s after its three kernels are compiled, and, for that time, 512 MiB of its
+    /// Measures the adapter, which takes some 0.4 s after its three kernels are compiled, and, for that time, 512 MiB of its
     /// memory at most.
     ///
     /// # Errors
@@ -87,7 +93,7 @@ impl IgpuDevice {
         let (rows, columns) = (weight.rows(), weight.columns());
         let (input, output) = (self.gpu.upload(&vec![0; columns]), self.gpu.empty("a product", rows)?);
         let launcher = Launcher { gpu: &self.gpu, halves: None };
-        best_of_many(&self.gpu, &deadline, &|| {
+        best_of_many(&self.gpu, &deadline, LONG_QUIET, &|| {
             let (input, output) =
                 (Rows { region: &input, stride: columns }, Rows { region: &output, stride: rows });
             launcher.product(&matrix, 0..rows, &input, &output, 1);
@@ -145,33 +151,48 @@ fn bandwidths(gpu: &Gpu, deadline: &Deadline) -> Result<(f64, f64), DeviceError>
     let bytes = (words * WORD) as f64;
     // Pages that were never written may all be the same one.
     gpu.write(&values, vec![0; words]);
-    let copied = 2.0 * bytes / best_of_many(gpu, deadline, &copy)?;
-    Ok((bytes / best_of_many(gpu, deadline, &read)?, copied))
+    let copied = 2.0 * bytes / best_of_many(gpu, deadline, QUIET, &copy)?;
+    Ok((bytes / best_of_many(gpu, deadline, QUIET, &read)?, copied))
 }
 
-/// Seconds of `work`, done so often in a pass that waiting for the queue, which is subtracted, is a small part of it.
-fn best_of_many(gpu: &Gpu, deadline: &Deadline, work: &dyn Fn()) -> Result<f64, DeviceError> {
+/// Seconds of `work`, done so often in a pass that waiting for the queue is a small part of it.
+fn best_of_many(
+    gpu: &Gpu,
+    deadline: &Deadline,
+    quiet: Duration,
+    work: &dyn Fn(),
+) -> Result<f64, DeviceError> {
     let once = best_pass(gpu, deadline, Duration::ZERO, work)?;
     let times = (PASS.as_secs_f64() / once).ceil().clamp(1.0, MOST_TIMES);
-    let all = best_pass(gpu, deadline, DURATION, &|| (0..times as usize).for_each(|_| work()))?;
-    let idle = best_pass(gpu, deadline, Duration::ZERO, &|| {})?;
-    Ok((all - idle).max(f64::MIN_POSITIVE) / times)
+    seconds_in_chain(gpu, deadline, times as usize, quiet, work)
 }
 
 /// Seconds of a launch in a chain.
 fn launch_cost(gpu: &Gpu, deadline: &Deadline) -> Result<f64, DeviceError> {
     let values = gpu.upload(&[0; UNITS]);
-    let chain = || (0..CHAIN).for_each(|_| step(gpu, &values));
+    seconds_in_chain(gpu, deadline, CHAIN, Duration::ZERO, &|| step(gpu, &values))
+}
+
+/// Seconds of `work`, which launches on memory that lives as long as it does, done `times` times one after the other. Recorded
+/// where the driver records, so that the host's part is none of it.
+fn seconds_in_chain(
+    gpu: &Gpu,
+    deadline: &Deadline,
+    times: usize,
+    quiet: Duration,
+    work: &dyn Fn(),
+) -> Result<f64, DeviceError> {
+    let chain = || (0..times).for_each(|_| work());
     let graph = record(gpu, deadline, &chain)?;
     let run = || match &graph {
-        // SAFETY: the launches touch `values` alone, which lives as long as the graph; all work is on one stream.
+        // SAFETY: what the launches touch lives as long as `work`, which outlives the graph; all work is on one stream.
         Some(graph) => drop(unsafe { graph.replay() }),
         None => chain(),
     };
-    let all = best_pass(gpu, deadline, Duration::ZERO, &run)?;
+    let all = best_pass(gpu, deadline, quiet, &run)?;
     // What waiting for an idle queue takes is no part of it.
     let idle = best_pass(gpu, deadline, Duration::ZERO, &|| {})?;
-    Ok((all - idle).max(0.0) / CHAIN as f64)
+    Ok((all - idle).max(f64::MIN_POSITIVE) / times as f64)
 }
 
 fn step(gpu: &Gpu, values: &Region) {
@@ -202,24 +223,23 @@ fn record(gpu: &Gpu, deadline: &Deadline, work: &dyn Fn()) -> Result<Option<Grap
     Ok(graph.ok().filter(|_| started))
 }
 
-/// Seconds of the shortest of the passes that fit in `duration`, after one that warms up.
-fn best_pass(
-    gpu: &Gpu,
-    deadline: &Deadline,
-    duration: Duration,
-    work: &dyn Fn(),
-) -> Result<f64, DeviceError> {
+/// Seconds of the shortest pass, when none has been clearly shorter for `quiet`, after one that warms up.
+fn best_pass(gpu: &Gpu, deadline: &Deadline, quiet: Duration, work: &dyn Fn()) -> Result<f64, DeviceError> {
     work();
     gpu.sync(deadline)?;
-    let (start, mut best, mut passes) = (Instant::now(), Duration::MAX, 0);
-    while passes < FEWEST_PASSES || start.elapsed() < duration {
+    let (mut risen, mut best, mut passes) = (Instant::now(), f64::MAX, 0);
+    while passes < FEWEST_PASSES || risen.elapsed() < quiet {
         let pass = Instant::now();
         work();
         gpu.sync(deadline)?;
-        best = best.min(pass.elapsed());
+        let seconds = pass.elapsed().as_secs_f64();
+        if seconds < RISE * best {
+            risen = Instant::now();
+        }
+        best = best.min(seconds);
         passes += 1;
     }
-    Ok(best.as_secs_f64().max(f64::MIN_POSITIVE))
+    Ok(best.max(f64::MIN_POSITIVE))
 }
 
 #[cfg(test)]

@@ -267,6 +267,12 @@ pub(crate) fn per_layer_gate(
     let t = CUBE_POS_Y as usize;
     let lines = lines(0usize.runtime(), rows, columns, reading);
     let mut stored = fetch(words, &lines, 0usize.runtime(), columns, reading);
+    // Asked for with the weights. (NVIDIA's compiler 580 breaks down where it is asked for after the sum.)
+    let mut embedded = zeros(reading);
+    #[unroll]
+    for index in 0..comptime!(reading.outputs) {
+        embedded[index] = per_layer[t * all + block + min(lines.row + index, rows - 1)];
+    }
     staged::stage(streams, by, t * stride + start, columns, &mut staged, scaled, comptime!(reading.staging));
     sync_cube();
     let mut sums = zeros(reading);
@@ -276,7 +282,7 @@ pub(crate) fn per_layer_gate(
     for index in 0..comptime!(reading.outputs) {
         let row = lines.row + index;
         if UNIT_POS_PLANE == 0 && row < rows {
-            gated[t * rows + row] = gelu(totals[index]) * per_layer[t * all + block + row];
+            gated[t * rows + row] = gelu(totals[index]) * embedded[index];
         }
     }
 }

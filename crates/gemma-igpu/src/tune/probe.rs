@@ -22,9 +22,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Runs before it is timed: the first compiles, the second is recorded.
 const WARM: usize = 2;
 
-/// It is timed for at least this long, and so often; the best run counts.
-const DURATION: Duration = Duration::from_millis(150);
+/// Two executables run in turns until neither has had a clearly better run for this long, and so often at least: clocks of an idle
+/// GPU are low, and rise while it works.
+const QUIET: Duration = Duration::from_millis(300);
 const FEWEST: usize = 5;
+
+/// How much less than the best run so far one takes that is clearly better.
+const RISE: f64 = 0.99;
 
 /// Layers; the first one is sparse.
 const LAYERS: usize = 2;
@@ -114,31 +118,60 @@ impl Network {
         Ok(Self { token, prompt, cache, filled, _holders })
     }
 
-    /// Seconds of a token behind the filled cache, or of a prompt before an empty one, as `device` is tuned now.
+    /// What runs a token or a prompt as `device` is tuned now. It has run and is recorded.
     ///
     /// # Errors
     /// The device's.
-    pub(super) fn seconds(&mut self, device: &IgpuDevice, timed: Timed) -> Result<f64, DeviceError> {
-        let (plan, length) = match timed {
-            Timed::Token => (&self.token, self.filled),
-            // Of those positions that are filled: what they hold is of no interest.
-            Timed::Prompt => (&self.prompt, self.filled - self.prompt.max_tokens()),
-        };
-        let mut executable = device.prepare(Arc::clone(plan))?;
-        let mut once = || {
-            self.cache.truncate(length);
-            let start = Instant::now();
-            run(executable.as_mut(), self.cache.as_mut(), plan).map(|()| start.elapsed())
-        };
+    pub(super) fn prepare(
+        &mut self,
+        device: &IgpuDevice,
+        timed: Timed,
+    ) -> Result<Box<dyn Executable>, DeviceError> {
+        let mut executable = device.prepare(Arc::clone(self.plan(timed)))?;
         for _ in 0..WARM {
-            once()?;
+            self.seconds(executable.as_mut(), timed)?;
         }
-        let (start, mut best, mut count) = (Instant::now(), Duration::MAX, 0);
-        while count < FEWEST || start.elapsed() < DURATION {
-            best = best.min(once()?);
+        Ok(executable)
+    }
+
+    /// Seconds of a token behind the filled cache, or of a prompt, on each of the two: the best of many runs in turns, so that
+    /// clocks that rise or fall meet both.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn race(
+        &mut self,
+        timed: Timed,
+        mut both: [&mut dyn Executable; 2],
+    ) -> Result<[f64; 2], DeviceError> {
+        let (mut risen, mut best, mut count) = (Instant::now(), [f64::MAX; 2], 0);
+        while count < FEWEST || risen.elapsed() < QUIET {
+            for (executable, best) in both.iter_mut().zip(&mut best) {
+                let seconds = self.seconds(&mut **executable, timed)?;
+                if seconds < RISE * *best {
+                    risen = Instant::now();
+                }
+                *best = best.min(seconds);
+            }
             count += 1;
         }
-        Ok(best.as_secs_f64())
+        Ok(best)
+    }
+
+    fn plan(&self, timed: Timed) -> &Arc<Plan> {
+        match timed {
+            Timed::Token => &self.token,
+            Timed::Prompt => &self.prompt,
+        }
+    }
+
+    fn seconds(&mut self, executable: &mut dyn Executable, timed: Timed) -> Result<f64, DeviceError> {
+        let plan = Arc::clone(self.plan(timed));
+        // A prompt takes the place of the last one: what it finds before it is of no interest.
+        let length = if timed == Timed::Token { self.filled } else { self.filled - plan.max_tokens() };
+        self.cache.truncate(length);
+        let start = Instant::now();
+        run(executable, self.cache.as_mut(), &plan).map(|()| start.elapsed().as_secs_f64())
     }
 }
 
