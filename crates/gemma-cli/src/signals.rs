@@ -1,12 +1,29 @@
 //! Signals: Ctrl-C ends a generation, and a model file that shrinks under us ends the program with a message.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// How long after Ctrl-C a program ends that [`Late::End`] is asked of.
+const LATE: Duration = Duration::from_millis(90);
 
 /// Set by Ctrl-C; whoever generates looks at it.
 static CANCEL: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-/// Whether somebody is looking.
-static LISTENING: AtomicBool = AtomicBool::new(false);
+/// Whether somebody is looking, and what happens when he comes to it late: a [`Late`].
+static LISTENING: AtomicU8 = AtomicU8::new(NOBODY);
+
+/// In [`LISTENING`]: nobody is looking.
+const NOBODY: u8 = 0;
+
+/// What happens when Ctrl-C is not honoured at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Late {
+    /// It is honoured later.
+    Wait = 1,
+    /// The program ends: it would end anyway, and a driver that compiles kernels comes back to nobody for seconds.
+    End = 2,
+}
 
 /// While it lives, Ctrl-C sets [`cancel_flag`] instead of ending the program.
 pub(crate) struct Listening(());
@@ -16,8 +33,13 @@ pub(crate) fn install() {
     let cancel = Arc::clone(cancel_flag());
     // A second Ctrl-C does not wait for the first to be honoured.
     let handler = move || {
-        if !LISTENING.load(Ordering::Relaxed) || cancel.swap(true, Ordering::Relaxed) {
+        if LISTENING.load(Ordering::Relaxed) == NOBODY || cancel.swap(true, Ordering::Relaxed) {
             end();
+        }
+        let pressed = Instant::now();
+        while LISTENING.load(Ordering::Relaxed) == Late::End as u8 {
+            let Some(left) = LATE.checked_sub(pressed.elapsed()) else { end() };
+            std::thread::park_timeout(left);
         }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
@@ -50,15 +72,15 @@ pub(crate) fn cancelled() -> bool {
 }
 
 /// Begins to listen, with the flag down.
-pub(crate) fn listen() -> Listening {
+pub(crate) fn listen(late: Late) -> Listening {
     cancel_flag().store(false, Ordering::Relaxed);
-    LISTENING.store(true, Ordering::Relaxed);
+    LISTENING.store(late as u8, Ordering::Relaxed);
     Listening(())
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        LISTENING.store(false, Ordering::Relaxed);
+        LISTENING.store(NOBODY, Ordering::Relaxed);
     }
 }
 

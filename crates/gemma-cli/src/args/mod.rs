@@ -54,7 +54,7 @@ pub(crate) enum Verb {
     Info(InfoArgs),
     /// Show what this machine offers, what is missing and the command that mends it
     Doctor(DoctorArgs),
-    /// Measure this machine's devices anew, for --device auto
+    /// Measure this machine's devices anew, for --device auto, and how GPUs' work is best divided
     Tune(TuneArgs),
     /// Measure prefill and decode speed, on the CPU against its measured peaks
     Bench(BenchArgs),

@@ -14,6 +14,7 @@ use crate::args::ChatArgs;
 use crate::choice::Choice;
 use crate::failure::Failure;
 use crate::model::{self, Ready};
+use crate::signals::Late;
 use crate::{output, settings};
 
 /// Tokens of an answer unless told otherwise.
@@ -156,7 +157,7 @@ impl Chat<'_> {
         let rendered = self.template.render_tokens(self.tokenizer, &self.messages, true);
         let prompt = rendered.map_err(anyhow::Error::from)?;
         self.model.checkpoint().still_whole().map_err(anyhow::Error::from)?;
-        let mut out = Printer::new(self.tokenizer, false);
+        let mut out = Printer::new(self.tokenizer, false, Late::Wait);
         let done = out.generate(&mut self.engine, &mut self.session, &prompt, &self.request)?;
         out.end()?;
         run::show_stats(&done, &self.engine, self.choice.as_ref(), self.stats, !self.stats);

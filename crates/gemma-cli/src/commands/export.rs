@@ -20,7 +20,8 @@ use serde::Serialize;
 
 use crate::args::ExportArgs;
 use crate::failure::Failure;
-use crate::{output, signals};
+use crate::output;
+use crate::signals::{self, Late};
 
 #[derive(Serialize)]
 struct Report {
@@ -131,7 +132,7 @@ pub(crate) fn write(
     let run = Run { source, threads, restart: args.restart, force: args.force, measure: args.report };
     let begin = Instant::now();
     let bar = progress_bar(export.bytes());
-    let listening = signals::listen();
+    let listening = signals::listen(Late::Wait);
     let written = export.write(out, run, &mut |Progress { done, tensor, .. }| {
         bar.set_position(done);
         bar.set_message(tensor.to_owned());

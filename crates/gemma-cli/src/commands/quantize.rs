@@ -11,7 +11,8 @@ use gemma_text::SpecialTokens;
 use super::export;
 use crate::args::{QuantizeArgs, SetupArgs};
 use crate::failure::Failure;
-use crate::{model, settings, signals};
+use crate::signals::{self, Late};
+use crate::{model, settings};
 
 /// Tokens of a window of the text.
 const WINDOW: usize = 512;
@@ -42,7 +43,7 @@ fn importance(model: &Model, text: &Path, args: &QuantizeArgs) -> Result<Importa
     let mut engine = model::engine(model, &setup)?.engine;
     let bos = tokenizer.bos_id().filter(|_| tokenizer.adds_bos());
     let shows = std::io::stderr().is_terminal();
-    let listening = signals::listen();
+    let listening = signals::listen(Late::Wait);
     let seen = calibrate::importance(&mut engine, &tokens, bos, WINDOW, &mut |done| {
         if shows {
             eprint!("\rcalibrating: {done} of {} tokens ", tokens.len());

@@ -16,7 +16,8 @@ use crate::failure::Failure;
 use crate::model::{self, Ready};
 use crate::progress::Waiting;
 use crate::settings::{self, Sampling};
-use crate::{input, output, signals};
+use crate::signals::{self, Late};
+use crate::{input, output};
 
 /// Tokens of an answer unless told otherwise.
 const DEFAULT_MAX_TOKENS: usize = 256;
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let Ready { mut engine, choice } = model::engine(&model, &setup)?;
     let mut session = Session::new(&engine)?;
     let request = request(&sampling, stop_rules(&model, &tokenizer, &sampling), DEFAULT_MAX_TOKENS);
-    let mut out = Printer::new(&tokenizer, sampling.sampler.logprobs.is_some());
+    let mut out = Printer::new(&tokenizer, sampling.sampler.logprobs.is_some(), Late::End);
     if raw {
         out.echo(&prompt);
     }
@@ -146,6 +147,8 @@ pub(crate) fn show_stats(
 pub(crate) struct Printer<'a> {
     tokenizer: &'a Tokenizer,
     logprobs: bool,
+    /// What happens when a GPU is too busy to honour Ctrl-C.
+    late: Late,
     /// Goes before the first text.
     pending: String,
     ends_with_newline: bool,
@@ -153,8 +156,8 @@ pub(crate) struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     /// A printer at the start of a line.
-    pub(crate) fn new(tokenizer: &'a Tokenizer, logprobs: bool) -> Self {
-        Self { tokenizer, logprobs, pending: String::new(), ends_with_newline: true }
+    pub(crate) fn new(tokenizer: &'a Tokenizer, logprobs: bool, late: Late) -> Self {
+        Self { tokenizer, logprobs, late, pending: String::new(), ends_with_newline: true }
     }
 
     /// Repeats the prompt before the first text, so that the whole can be read; a run that fails prints nothing.
@@ -186,6 +189,7 @@ impl<'a> Printer<'a> {
         let mut closed = None;
         let preparing = "preparing the GPU: kernels for this model are compiled";
         let mut waiting = output::is_gpu(engine.device()).then(|| Waiting::for_work(preparing)).flatten();
+        let late = if output::is_gpu(engine.device()) { self.late } else { Late::Wait };
         let mut emit = |piece: &Piece<'_>| {
             drop(waiting.take());
             let text = if self.logprobs { self.json_line(piece) } else { piece.text.to_owned() };
@@ -197,7 +201,7 @@ impl<'a> Printer<'a> {
                 }
             }
         };
-        let listening = signals::listen();
+        let listening = signals::listen(late);
         let done = generate(engine, session, tokenizer, prompt, request, &mut emit)?;
         drop(listening);
         closed.map_or(Ok(done), |error| Err(error.into()))

@@ -62,6 +62,9 @@ impl Halves {
     }
 }
 
+/// Quads of words that a unit asks for at a time at most: 64 registers.
+const MOST_ASKED: usize = 16;
+
 /// Rows of activations: `count` of them, `stride` values apart, of which a product takes or writes the first ones.
 pub(crate) struct Rows<'a> {
     pub(crate) region: &'a Region,
@@ -234,10 +237,14 @@ impl Launcher<'_> {
     pub(super) fn reading(&self, matrix: &Matrix, rows: usize) -> Reading {
         let packets = matrix.columns / matrix.format.packet_values();
         let each = packets / self.gpu.largest_plane as usize;
+        let tuning = &self.gpu.tuning;
+        // What a unit asks for, it has registers for.
+        let fit = MOST_ASKED / (1 + matrix.format.besides());
+        let outputs = tuning.outputs_a_plane(rows).min(fit / 2);
         Reading {
             format: matrix.format,
-            outputs: self.gpu.tuning.outputs_a_plane(rows),
-            ahead: each.clamp(1, self.gpu.tuning.packets_ahead),
+            outputs,
+            ahead: each.min(fit / outputs).clamp(1, tuning.packets_ahead),
             staging: self.staging(matrix),
         }
     }

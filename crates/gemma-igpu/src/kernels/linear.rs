@@ -29,6 +29,13 @@ pub(crate) struct Reading {
     pub(crate) staging: Staging,
 }
 
+/// Packets that a unit has asked for, step after step and in each output after output, and what each needs besides.
+#[derive(CubeType)]
+pub(super) struct Stored {
+    packets: Array<Words4>,
+    besides: Array<Words4>,
+}
+
 /// The rows of a matrix that a subgroup works on.
 #[derive(CubeType)]
 pub(super) struct Lines {
@@ -65,7 +72,7 @@ pub(crate) fn product(
     let mut sums = zeros(reading);
     for from in range_stepped(0usize, columns, reading.staging.fours) {
         let count = min(reading.staging.fours.runtime(), columns - from);
-        let mut stored = fetch(words, &lines, from, count, reading);
+        let mut stored = fetch(words, scales, &lines, from, count, reading);
         staged::stage(input, input, x + from, count, &mut staged, false, comptime!(reading.staging));
         sync_cube();
         add(&mut sums, &mut stored, words, scales, &staged, &lines, from, count, reading);
@@ -102,15 +109,15 @@ pub(crate) fn products(
     let row = plane();
     let (end_0, end_1) = (rows_0, rows_0 + rows_1);
     let (end_2, end_3) = (end_1 + rows_2, end_1 + rows_2 + rows_3);
-    let mut stored = Array::<Words4>::new(reading.ahead);
+    let mut stored = room(reading);
     if row < end_0 {
-        begin(&mut stored, words_0, row, rows_0, columns, reading);
+        begin(&mut stored, words_0, scales_0, row, rows_0, columns, reading);
     } else if row < end_1 {
-        begin(&mut stored, words_1, row - end_0, rows_1, columns, reading);
+        begin(&mut stored, words_1, scales_1, row - end_0, rows_1, columns, reading);
     } else if row < end_2 {
-        begin(&mut stored, words_2, row - end_1, rows_2, columns, reading);
+        begin(&mut stored, words_2, scales_2, row - end_1, rows_2, columns, reading);
     } else if row < end_3 {
-        begin(&mut stored, words_3, row - end_2, rows_3, columns, reading);
+        begin(&mut stored, words_3, scales_3, row - end_2, rows_3, columns, reading);
     }
     let x = CUBE_POS_Y as usize * columns;
     staged::stage(input, input, x, columns, &mut staged, false, comptime!(reading.staging));
@@ -148,12 +155,12 @@ pub(crate) fn pair(
     let mut staged_0 = Shared::<[Words4]>::new_slice(comptime!(reading_0.staging.places()));
     let mut staged_1 = Shared::<[Words4]>::new_slice(comptime!(reading_1.staging.places()));
     let row = plane();
-    let mut stored_0 = Array::<Words4>::new(reading_0.ahead);
-    let mut stored_1 = Array::<Words4>::new(reading_1.ahead);
+    let mut stored_0 = room(reading_0);
+    let mut stored_1 = room(reading_1);
     if row < rows_0 {
-        begin(&mut stored_0, words_0, row, rows_0, columns_0, reading_0);
+        begin(&mut stored_0, words_0, scales_0, row, rows_0, columns_0, reading_0);
     } else if row < rows_0 + rows_1 {
-        begin(&mut stored_1, words_1, row - rows_0, rows_1, columns_1, reading_1);
+        begin(&mut stored_1, words_1, scales_1, row - rows_0, rows_1, columns_1, reading_1);
     }
     let x_0 = CUBE_POS_Y as usize * columns_0;
     staged::stage(input_0, input_0, x_0, columns_0, &mut staged_0, false, comptime!(reading_0.staging));
@@ -171,8 +178,9 @@ pub(crate) fn pair(
 /// Asks for the first packets of one output.
 #[cube]
 fn begin(
-    stored: &mut Array<Words4>,
+    stored: &mut Stored,
     words: &[Words4],
+    scales: &[u32],
     row: usize,
     rows: usize,
     columns: usize,
@@ -180,13 +188,13 @@ fn begin(
 ) {
     let packets = columns / comptime!(reading.format.packet_values() / 4);
     let lines = Lines { first: 0usize.runtime(), row, rows, packets };
-    fill(stored, words, &lines, 0usize.runtime(), columns, UNIT_POS_PLANE as usize, reading);
+    fill(stored, words, scales, &lines, 0usize.runtime(), columns, UNIT_POS_PLANE as usize, reading);
 }
 
 /// One output of one part, of row `CUBE_POS_Y`. Its first packets are `stored`.
 #[cube]
 fn one(
-    stored: &mut Array<Words4>,
+    stored: &mut Stored,
     words: &[Words4],
     scales: &[u32],
     staged: &[Words4],
@@ -224,8 +232,8 @@ pub(crate) fn gated(
     let (mut gates, mut ups) = (zeros(gate), zeros(up));
     for from in range_stepped(0usize, columns, gate.staging.fours) {
         let count = min(gate.staging.fours.runtime(), columns - from);
-        let mut stored = fetch(gate_words, &gate_lines, from, count, gate);
-        let mut others = fetch(up_words, &up_lines, from, count, up);
+        let mut stored = fetch(gate_words, gate_scales, &gate_lines, from, count, gate);
+        let mut others = fetch(up_words, up_scales, &up_lines, from, count, up);
         staged::stage(input, input, t * columns + from, count, &mut staged, false, comptime!(gate.staging));
         sync_cube();
         add(&mut gates, &mut stored, gate_words, gate_scales, &staged, &gate_lines, from, count, gate);
@@ -266,7 +274,7 @@ pub(crate) fn per_layer_gate(
     let mut staged = Shared::<[Words4]>::new_slice(comptime!(reading.staging.places()));
     let t = CUBE_POS_Y as usize;
     let lines = lines(0usize.runtime(), rows, columns, reading);
-    let mut stored = fetch(words, &lines, 0usize.runtime(), columns, reading);
+    let mut stored = fetch(words, scales, &lines, 0usize.runtime(), columns, reading);
     // Asked for with the weights. (NVIDIA's compiler 580 breaks down where it is asked for after the sum.)
     let mut embedded = zeros(reading);
     #[unroll]
@@ -330,21 +338,34 @@ fn number(
 #[cube]
 pub(super) fn fetch(
     words: &[Words4],
+    scales: &[u32],
     lines: &Lines,
     from: usize,
     count: usize,
     #[comptime] reading: Reading,
-) -> Array<Words4> {
-    let mut stored = Array::<Words4>::new(comptime!(reading.outputs * reading.ahead));
-    fill(&mut stored, words, lines, from, count, UNIT_POS_PLANE as usize, reading);
+) -> Stored {
+    let mut stored = room(reading);
+    fill(&mut stored, words, scales, lines, from, count, UNIT_POS_PLANE as usize, reading);
     stored
+}
+
+/// Room for packets.
+#[cube]
+fn room(#[comptime] reading: Reading) -> Stored {
+    let packets = comptime!(reading.outputs * reading.ahead);
+    Stored {
+        packets: Array::<Words4>::new(packets),
+        // An array has one element at least.
+        besides: Array::<Words4>::new(comptime!(packets * usize::max(reading.format.besides(), 1))),
+    }
 }
 
 /// Asks for packet `begin` of a segment, and those a subgroup further.
 #[cube]
 pub(super) fn fill(
-    stored: &mut Array<Words4>,
+    stored: &mut Stored,
     words: &[Words4],
+    scales: &[u32],
     lines: &Lines,
     from: usize,
     count: usize,
@@ -357,8 +378,14 @@ pub(super) fn fill(
         let at = min(begin + step * PLANE_DIM as usize, last);
         #[unroll]
         for index in 0..comptime!(reading.outputs) {
-            let place = packet::place(number(lines, from, at, index, reading), comptime!(reading.format));
-            stored[comptime!(step * reading.outputs + index)] = words[place];
+            let number = number(lines, from, at, index, reading);
+            let place = comptime!(step * reading.outputs + index);
+            stored.packets[place] = words[packet::place(number, comptime!(reading.format))];
+            #[unroll]
+            for which in 0..comptime!(reading.format.besides()) {
+                let beside = packet::beside(words, scales, number, which, comptime!(reading.format));
+                stored.besides[comptime!(place * reading.format.besides() + which)] = beside;
+            }
         }
     }
 }
@@ -367,7 +394,7 @@ pub(super) fn fill(
 #[cube]
 pub(super) fn add(
     sums: &mut Array<f32>,
-    stored: &mut Array<Words4>,
+    stored: &mut Stored,
     words: &[Words4],
     scales: &[u32],
     staged: &[Words4],
@@ -384,11 +411,11 @@ pub(super) fn add(
         for step in 0..comptime!(reading.ahead) {
             let at = begin + step * PLANE_DIM as usize;
             if at < packets {
-                meet(sums, &*stored, words, scales, staged, lines, from, at, step, reading);
+                meet(sums, &*stored, staged, lines, from, at, step, reading);
             }
         }
         if begin + round < packets {
-            fill(stored, words, lines, from, count, begin + round, reading);
+            fill(stored, words, scales, lines, from, count, begin + round, reading);
         }
     }
 }
@@ -397,9 +424,7 @@ pub(super) fn add(
 #[cube]
 fn meet(
     sums: &mut Array<f32>,
-    stored: &Array<Words4>,
-    words: &[Words4],
-    scales: &[u32],
+    stored: &Stored,
     staged: &[Words4],
     lines: &Lines,
     from: usize,
@@ -413,8 +438,8 @@ fn meet(
         #[unroll]
         for index in 0..comptime!(reading.outputs) {
             let number = number(lines, from, at, index, reading);
-            let packet = stored[comptime!(step * reading.outputs + index)];
-            sums[index] += rounded::product(packet, words, scales, number, &met, format);
+            let place = comptime!(step * reading.outputs + index);
+            sums[index] += rounded::product(stored.packets[place], &stored.besides, number, &met, place, format);
         }
     } else {
         let near = packet::activations(staged, at, format);
@@ -422,8 +447,9 @@ fn meet(
         #[unroll]
         for index in 0..comptime!(reading.outputs) {
             let number = number(lines, from, at, index, reading);
-            let packet = stored[comptime!(step * reading.outputs + index)];
-            sums[index] += packet::product(packet, words, scales, number, &near, totals, format);
+            let place = comptime!(step * reading.outputs + index);
+            let packet = stored.packets[place];
+            sums[index] += packet::product(packet, &stored.besides, number, &near, totals, place, format);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use cubecl::prelude::*;
 
-use super::format::{Format, Four, half_at, half_bits};
+use super::format::{Format, Four, half_bits};
 use super::staged;
 
 /// Four words.
@@ -54,6 +54,64 @@ pub(crate) fn place(packet: usize, #[comptime] format: Format) -> usize {
     }
 }
 
+impl Format {
+    /// Quads of words that a packet needs besides itself: scales, minima, upper bits.
+    pub(crate) const fn besides(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 0,
+            Self::Q8_0 | Self::Q5_0 | Self::Q4_1 | Self::Q4_0 | Self::Q4K => 1,
+            Self::Q5K => 2,
+            Self::Q6K => 3,
+        }
+    }
+}
+
+/// What packet `packet` of all packets of a matrix needs besides itself, quad number `which` of it.
+#[cube]
+pub(crate) fn beside(
+    words: &[Words4],
+    scales: &[u32],
+    packet: usize,
+    #[comptime] which: usize,
+    #[comptime] format: Format,
+) -> Words4 {
+    match format {
+        Format::Q8_0 => Words4::new(scales[packet / 4]),
+        Format::Q4_0 => Words4::new(scales[packet / 2]),
+        Format::Q4_1 => Words4::new(scales[packet]),
+        Format::Q5_0 => {
+            // Behind the words of fifth bits, one a block, stand the scales, two a word.
+            let mut both = Words4::new(scales[packet]);
+            both.insert(1usize, scales[words.len() + packet / 2]);
+            both
+        }
+        Format::Q4K => words[packet / 8 * 9],
+        Format::Q5K => {
+            if comptime!(which == 0) {
+                words[packet / 8 * 11]
+            } else {
+                words[packet / 8 * 11 + 1 + packet % 2]
+            }
+        }
+        Format::Q6K => {
+            if comptime!(which == 0) {
+                words[packet / 8 * 13 + 12]
+            } else if comptime!(which == 1) {
+                words[packet / 8 * 13 + 8 + packet % 8 / 4 * 2 + packet % 2]
+            } else {
+                Words4::new(scales[packet / 16])
+            }
+        }
+        Format::F32 | Format::F16 | Format::BF16 => Words4::new(0u32),
+    }
+}
+
+/// The f16 number `index` of an array, of whose word `word` it is a half.
+#[cube]
+pub(crate) fn half_of(word: Words4, #[comptime] at: usize, index: usize) -> f32 {
+    half_bits((word.extract(at) >> ((index as u32 & 1) * 16)) & 0xffff)
+}
+
 /// The activations of packet `packet`, counted from where staging has begun.
 #[cube]
 pub(crate) fn activations(staged: &[Words4], packet: usize, #[comptime] format: Format) -> Array<Four> {
@@ -84,60 +142,58 @@ pub(crate) fn totals(x: &Array<Four>, #[comptime] format: Format) -> (f32, f32) 
     }
 }
 
-/// The product of a packet, `stored` as it was read, number `packet` of the matrix, with its activations.
+/// The product of a packet, `stored` as it was read, number `packet` of the matrix, with its activations. What it needs besides is
+/// in place `place` of `besides`.
 #[cube]
 pub(crate) fn product(
     stored: Words4,
-    words: &[Words4],
-    scales: &[u32],
+    besides: &Array<Words4>,
     packet: usize,
     x: &Array<Four>,
     totals: (f32, f32),
+    #[comptime] place: usize,
     #[comptime] format: Format,
 ) -> f32 {
+    let first = comptime!(place * format.besides());
     match format {
         Format::F32 => whole(stored, x[0]),
         Format::F16 | Format::BF16 => halves(stored, x, format),
-        Format::Q8_0 => bytes_of(stored, x) * half_at(scales, packet / 2),
+        Format::Q8_0 => bytes_of(stored, x) * half_of(besides[first], 0usize, packet / 2),
         Format::Q4_0 => {
             let q = nibbles(stored, x, 0u32, 0usize) + nibbles(stored, x, 4u32, 4usize);
-            (q - 8.0f32 * (totals.0 + totals.1)) * half_at(scales, packet)
+            (q - 8.0f32 * (totals.0 + totals.1)) * half_of(besides[first], 0usize, packet)
         }
         Format::Q4_1 => {
             let q = nibbles(stored, x, 0u32, 0usize) + nibbles(stored, x, 4u32, 4usize);
-            let both = scales[packet];
+            let both = besides[first].extract(0usize);
             q * half_bits(both & 0xffff) + (totals.0 + totals.1) * half_bits(both >> 16)
         }
         Format::Q5_0 => {
-            let bits = scales[packet];
+            let bits = besides[first].extract(0usize);
             let low = fifths(stored, x, bits, 0u32, 0usize);
             let high = fifths(stored, x, bits >> 16, 4u32, 4usize);
-            let by = half_at(scales, 2 * words.len() + packet);
-            (low + high - 16.0f32 * (totals.0 + totals.1)) * by
+            (low + high - 16.0f32 * (totals.0 + totals.1)) * half_of(besides[first], 1usize, packet)
         }
         Format::Q4K => {
-            let header = words[packet / 8 * 9];
             let q = (nibbles(stored, x, 0u32, 0usize), nibbles(stored, x, 4u32, 4usize));
-            k_quant(header, (packet % 8 / 2 * 2) as u32, q, totals)
+            k_quant(besides[first], (packet % 8 / 2 * 2) as u32, q, totals)
         }
         Format::Q5K => {
-            let base = packet / 8 * 11;
-            let bits = words[base + 1 + packet % 2];
+            let bits = besides[comptime!(first + 1)];
             let shift = (packet % 8 / 2 * 2) as u32;
             let low = high_bits(stored, bits, x, 0u32, shift, 0x0101_0101u32, 0usize);
             let high = high_bits(stored, bits, x, 4u32, shift + 1, 0x0101_0101u32, 4usize);
-            k_quant(words[base], shift, (low, high), totals)
+            k_quant(besides[first], shift, (low, high), totals)
         }
         Format::Q6K => {
-            let (base, v) = (packet / 8 * 13, packet % 8);
-            let (half, k) = (v / 4, v % 4 / 2);
-            let bits = words[base + 8 + half * 2 + v % 2];
-            let shift = 2 * k as u32;
+            let v = packet % 8;
+            let bits = besides[comptime!(first + 1)];
+            let shift = 2 * (v % 4 / 2) as u32;
             let low = high_bits(stored, bits, x, 0u32, shift, 0x0303_0303u32, 0usize);
             let high = high_bits(stored, bits, x, 4u32, shift + 4, 0x0303_0303u32, 4usize);
-            let steps = q6k_steps(words[base + 12], v);
+            let steps = q6k_steps(besides[first], v);
             let sums = (low - 32.0f32 * totals.0) * steps.0 + (high - 32.0f32 * totals.1) * steps.1;
-            sums * half_at(scales, packet / 8)
+            sums * half_of(besides[comptime!(first + 2)], 0usize, packet / 8)
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use cubecl::prelude::*;
 
-use super::format::{Format, Four, half_at, half_bits};
-use super::packet::{self, Words4, near_four, six_bits};
+use super::format::{Format, Four, half_bits};
+use super::packet::{self, Words4, half_of, near_four, six_bits};
 use super::staged::{self, Staging};
 
 /// What a packet meets: two sixteens, their steps, their sums. In the types without nibbles the second is not there.
@@ -51,58 +51,58 @@ fn half_sum(block: Four, index: usize) -> f32 {
     select(index % 2 == 0, block.extract(1usize), block.extract(2usize))
 }
 
-/// The product of a packet, `stored` as it was read, number `packet` of the matrix, with what it meets.
+/// The product of a packet, `stored` as it was read, number `packet` of the matrix, with what it meets. What it needs besides is in
+/// place `place` of `besides`.
 #[cube]
 pub(crate) fn product(
     stored: Words4,
-    words: &[Words4],
-    scales: &[u32],
+    besides: &Array<Words4>,
     packet: usize,
     met: &Met,
+    #[comptime] place: usize,
     #[comptime] format: Format,
 ) -> f32 {
+    let first = comptime!(place * format.besides());
     match format {
-        Format::Q8_0 => dot(stored, met.near) * met.steps.0 * half_at(scales, packet / 2),
+        Format::Q8_0 => dot(stored, met.near) * met.steps.0 * half_of(besides[first], 0usize, packet / 2),
         Format::Q4_0 => {
             let q = plain(stored, met);
-            (q.0 + q.1 - 8.0f32 * (met.sums.0 + met.sums.1)) * half_at(scales, packet)
+            (q.0 + q.1 - 8.0f32 * (met.sums.0 + met.sums.1)) * half_of(besides[first], 0usize, packet)
         }
         Format::Q4_1 => {
             let q = plain(stored, met);
-            let both = scales[packet];
+            let both = besides[first].extract(0usize);
             (q.0 + q.1) * half_bits(both & 0xffff) + (met.sums.0 + met.sums.1) * half_bits(both >> 16)
         }
         Format::Q5_0 => {
-            let bits = scales[packet];
+            let bits = besides[first].extract(0usize);
             let low = dot(nibbles(stored, 0u32) | packet::spread(bits), met.near) * met.steps.0;
             let high = dot(nibbles(stored, 4u32) | packet::spread(bits >> 16), met.far) * met.steps.1;
-            (low + high - 16.0f32 * (met.sums.0 + met.sums.1)) * half_at(scales, 2 * words.len() + packet)
+            (low + high - 16.0f32 * (met.sums.0 + met.sums.1)) * half_of(besides[first], 1usize, packet)
         }
         Format::Q4K => {
             let group = (packet % 8 / 2 * 2) as u32;
-            k_quant(words[packet / 8 * 9], group, plain(stored, met), met)
+            k_quant(besides[first], group, plain(stored, met), met)
         }
         Format::Q5K => {
-            let base = packet / 8 * 11;
-            let bits = words[base + 1 + packet % 2];
+            let bits = besides[comptime!(first + 1)];
             let group = (packet % 8 / 2 * 2) as u32;
             let mask = Words4::new(0x1010_1010u32);
             let low = nibbles(stored, 0u32) | (((bits >> Words4::new(group)) << Words4::new(4u32)) & mask);
             let high = nibbles(stored, 4u32) | (((bits >> Words4::new(group)) << Words4::new(3u32)) & mask);
             let q = (dot(low, met.near) * met.steps.0, dot(high, met.far) * met.steps.1);
-            k_quant(words[base], group, q, met)
+            k_quant(besides[first], group, q, met)
         }
         _ => {
-            let (base, v) = (packet / 8 * 13, packet % 8);
-            let (half, k) = (v / 4, v % 4 / 2);
-            let bits = words[base + 8 + half * 2 + v % 2] >> Words4::new(2 * k as u32);
+            let v = packet % 8;
+            let bits = besides[comptime!(first + 1)] >> Words4::new(2 * (v % 4 / 2) as u32);
             let mask = Words4::new(0x3030_3030u32);
             let low = nibbles(stored, 0u32) | ((bits << Words4::new(4u32)) & mask);
             let high = nibbles(stored, 4u32) | (bits & mask);
-            let steps = packet::q6k_steps(words[base + 12], v);
+            let steps = packet::q6k_steps(besides[first], v);
             let low = (dot(low, met.near) * met.steps.0 - 32.0f32 * met.sums.0) * steps.0;
             let high = (dot(high, met.far) * met.steps.1 - 32.0f32 * met.sums.1) * steps.1;
-            (low + high) * half_at(scales, packet / 8)
+            (low + high) * half_of(besides[comptime!(first + 2)], 0usize, packet / 8)
         }
     }
 }

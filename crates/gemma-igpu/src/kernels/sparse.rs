@@ -132,13 +132,13 @@ pub(crate) fn up(
     if plane() - (PLANE_POS as usize) < active {
         let unit = units[min(plane(), active - 1)] as usize;
         let mut lines = Lines { first: start, row: unit, rows, packets };
-        let mut stored = fetch(words, &lines, start, columns, reading);
+        let mut stored = fetch(words, scales, &lines, start, columns, reading);
         staged::stage(input, input, start, columns, &mut staged, false, comptime!(reading.staging));
         sync_cube();
         for index in range_stepped(plane(), active, planes) {
             if index >= planes {
                 lines.row = units[index] as usize;
-                fill(&mut stored, words, &lines, start, columns, UNIT_POS_PLANE as usize, reading);
+                fill(&mut stored, words, scales, &lines, start, columns, UNIT_POS_PLANE as usize, reading);
             }
             let mut sums = zeros(reading);
             add(&mut sums, &mut stored, words, scales, &staged, &lines, start, columns, reading);
