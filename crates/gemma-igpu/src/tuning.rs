@@ -39,7 +39,7 @@ pub struct Tuning {
 /// Graphics cards: of what was tried on NVIDIA's H100 and H200, see docs/performance.md. Most draw no screen, and all are fast
 /// enough to be given a prompt at once.
 const DISCRETE: Tuning = Tuning {
-    packets_ahead: 4,
+    packets_ahead: 1,
     two_outputs_from: 4096,
     four_outputs_from: 16_384,
     least_keys: 32,
@@ -52,9 +52,10 @@ const DISCRETE: Tuning = Tuning {
     operations_a_submission: u64::MAX,
 };
 
-/// GPUs within a processor. As graphics cards, but for submissions of some 20 ms at 2 TFLOP/s: they draw the screen. Nothing of
-/// it was measured on one.
-const INTEGRATED: Tuning = Tuning { operations_a_submission: 40_000_000_000, ..DISCRETE };
+/// GPUs within a processor. As graphics cards, but for submissions of some 20 ms at 2 TFLOP/s, since they draw the screen, and
+/// fewer units that have to wait for their memory. Nothing of it was measured on one.
+const INTEGRATED: Tuning =
+    Tuning { packets_ahead: 4, operations_a_submission: 40_000_000_000, ..DISCRETE };
 
 impl Tuning {
     /// The table's entry for adapters of `kind`.

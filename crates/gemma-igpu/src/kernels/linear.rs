@@ -321,17 +321,10 @@ pub(super) fn zeros(#[comptime] reading: Reading) -> Array<f32> {
     sums
 }
 
-/// The number of packet `at` of a segment, in the row of output `index`. Past the last row the last is read again.
+/// The row of output `index`. Past the last row the last is read again.
 #[cube]
-fn number(
-    lines: &Lines,
-    from: usize,
-    at: usize,
-    #[comptime] index: usize,
-    #[comptime] reading: Reading,
-) -> usize {
-    let row = lines.first + min(lines.row + index, lines.rows - 1);
-    row * lines.packets + from / comptime!(reading.format.packet_values() / 4) + at
+fn row(lines: &Lines, #[comptime] index: usize) -> usize {
+    lines.first + min(lines.row + index, lines.rows - 1)
 }
 
 /// Asks for the first packets of the `count` fours of a row from four `from` on.
@@ -375,15 +368,18 @@ pub(super) fn fill(
     let last = count / comptime!(reading.format.packet_values() / 4) - 1;
     #[unroll]
     for step in 0..comptime!(reading.ahead) {
-        let at = min(begin + step * PLANE_DIM as usize, last);
+        let at = from / comptime!(reading.format.packet_values() / 4)
+            + min(begin + step * PLANE_DIM as usize, last);
         #[unroll]
         for index in 0..comptime!(reading.outputs) {
-            let number = number(lines, from, at, index, reading);
+            let row = row(lines, index);
             let place = comptime!(step * reading.outputs + index);
-            stored.packets[place] = words[packet::place(number, comptime!(reading.format))];
+            let read = packet::place(row, at, lines.packets, comptime!(reading.format));
+            stored.packets[place] = words[read];
             #[unroll]
             for which in 0..comptime!(reading.format.besides()) {
-                let beside = packet::beside(words, scales, number, which, comptime!(reading.format));
+                let beside =
+                    packet::beside(words, scales, row, at, lines.packets, which, comptime!(reading.format));
                 stored.besides[comptime!(place * reading.format.besides() + which)] = beside;
             }
         }
@@ -433,23 +429,34 @@ fn meet(
     #[comptime] reading: Reading,
 ) {
     let format = comptime!(reading.format);
+    let in_row = from / comptime!(format.packet_values() / 4) + at;
     if comptime!(reading.staging.rounded) {
         let met = rounded::met(staged, at, format, comptime!(reading.staging));
         #[unroll]
         for index in 0..comptime!(reading.outputs) {
-            let number = number(lines, from, at, index, reading);
             let place = comptime!(step * reading.outputs + index);
-            sums[index] += rounded::product(stored.packets[place], &stored.besides, number, &met, place, format);
+            let (packet, row) = (stored.packets[place], row(lines, index));
+            sums[index] +=
+                rounded::product(packet, &stored.besides, row, in_row, lines.packets, &met, place, format);
         }
     } else {
         let near = packet::activations(staged, at, format);
         let totals = packet::totals(&near, format);
         #[unroll]
         for index in 0..comptime!(reading.outputs) {
-            let number = number(lines, from, at, index, reading);
             let place = comptime!(step * reading.outputs + index);
-            let packet = stored.packets[place];
-            sums[index] += packet::product(packet, &stored.besides, number, &near, totals, place, format);
+            let (packet, row) = (stored.packets[place], row(lines, index));
+            sums[index] += packet::product(
+                packet,
+                &stored.besides,
+                row,
+                in_row,
+                lines.packets,
+                &near,
+                totals,
+                place,
+                format,
+            );
         }
     }
 }

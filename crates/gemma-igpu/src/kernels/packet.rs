@@ -43,14 +43,33 @@ impl Format {
     }
 }
 
-/// Where packet `packet` of all packets of a matrix lies.
+impl Format {
+    /// Quads of words of eight packets where they stand together with what they need besides; 0 where each packet stands alone.
+    const fn quads_of_eight(self) -> usize {
+        match self {
+            Self::Q4K => 9,
+            Self::Q5K => 11,
+            Self::Q6K => 13,
+            _ => 0,
+        }
+    }
+}
+
+/// Where the eight packets with packet `at` of a row of `packets` begin. Rows of these types are whole eights, so that what
+/// depends on `at` is the same in every row.
 #[cube]
-pub(crate) fn place(packet: usize, #[comptime] format: Format) -> usize {
+fn eight(row: usize, at: usize, packets: usize, #[comptime] format: Format) -> usize {
+    row * (packets / 8 * comptime!(format.quads_of_eight())) + at / 8 * comptime!(format.quads_of_eight())
+}
+
+/// Where packet `at` of row `row` lies, in a matrix with `packets` packets a row.
+#[cube]
+pub(crate) fn place(row: usize, at: usize, packets: usize, #[comptime] format: Format) -> usize {
     match format {
-        Format::Q4K => packet / 8 * 9 + 1 + packet % 8,
-        Format::Q5K => packet / 8 * 11 + 3 + packet % 8,
-        Format::Q6K => packet / 8 * 13 + packet % 8,
-        _ => packet,
+        Format::Q4K => eight(row, at, packets, format) + (1 + at % 8),
+        Format::Q5K => eight(row, at, packets, format) + (3 + at % 8),
+        Format::Q6K => eight(row, at, packets, format) + at % 8,
+        _ => row * packets + at,
     }
 }
 
@@ -66,15 +85,18 @@ impl Format {
     }
 }
 
-/// What packet `packet` of all packets of a matrix needs besides itself, quad number `which` of it.
+/// What packet `at` of row `row` needs besides itself, quad number `which` of it.
 #[cube]
 pub(crate) fn beside(
     words: &[Words4],
     scales: &[u32],
-    packet: usize,
+    row: usize,
+    at: usize,
+    packets: usize,
     #[comptime] which: usize,
     #[comptime] format: Format,
 ) -> Words4 {
+    let packet = row * packets + at;
     match format {
         Format::Q8_0 => Words4::new(scales[packet / 4]),
         Format::Q4_0 => Words4::new(scales[packet / 2]),
@@ -85,21 +107,21 @@ pub(crate) fn beside(
             both.insert(1usize, scales[words.len() + packet / 2]);
             both
         }
-        Format::Q4K => words[packet / 8 * 9],
+        Format::Q4K => words[eight(row, at, packets, format)],
         Format::Q5K => {
             if comptime!(which == 0) {
-                words[packet / 8 * 11]
+                words[eight(row, at, packets, format)]
             } else {
-                words[packet / 8 * 11 + 1 + packet % 2]
+                words[eight(row, at, packets, format) + (1 + at % 2)]
             }
         }
         Format::Q6K => {
             if comptime!(which == 0) {
-                words[packet / 8 * 13 + 12]
+                words[eight(row, at, packets, format) + 12]
             } else if comptime!(which == 1) {
-                words[packet / 8 * 13 + 8 + packet % 8 / 4 * 2 + packet % 2]
+                words[eight(row, at, packets, format) + (8 + at % 8 / 4 * 2 + at % 2)]
             } else {
-                Words4::new(scales[packet / 16])
+                Words4::new(scales[(row * (packets / 8) + at / 8) / 2])
             }
         }
         Format::F32 | Format::F16 | Format::BF16 => Words4::new(0u32),
@@ -142,19 +164,22 @@ pub(crate) fn totals(x: &Array<Four>, #[comptime] format: Format) -> (f32, f32) 
     }
 }
 
-/// The product of a packet, `stored` as it was read, number `packet` of the matrix, with its activations. What it needs besides is
-/// in place `place` of `besides`.
+/// The product of packet `at` of row `row`, `stored` as it was read, with its activations. What it needs besides is in place `place`
+/// of `besides`.
 #[cube]
 pub(crate) fn product(
     stored: Words4,
     besides: &Array<Words4>,
-    packet: usize,
+    row: usize,
+    at: usize,
+    packets: usize,
     x: &Array<Four>,
     totals: (f32, f32),
     #[comptime] place: usize,
     #[comptime] format: Format,
 ) -> f32 {
     let first = comptime!(place * format.besides());
+    let packet = row * packets + at;
     match format {
         Format::F32 => whole(stored, x[0]),
         Format::F16 | Format::BF16 => halves(stored, x, format),
@@ -176,24 +201,24 @@ pub(crate) fn product(
         }
         Format::Q4K => {
             let q = (nibbles(stored, x, 0u32, 0usize), nibbles(stored, x, 4u32, 4usize));
-            k_quant(besides[first], (packet % 8 / 2 * 2) as u32, q, totals)
+            k_quant(besides[first], (at % 8 / 2 * 2) as u32, q, totals)
         }
         Format::Q5K => {
             let bits = besides[comptime!(first + 1)];
-            let shift = (packet % 8 / 2 * 2) as u32;
+            let shift = (at % 8 / 2 * 2) as u32;
             let low = high_bits(stored, bits, x, 0u32, shift, 0x0101_0101u32, 0usize);
             let high = high_bits(stored, bits, x, 4u32, shift + 1, 0x0101_0101u32, 4usize);
             k_quant(besides[first], shift, (low, high), totals)
         }
         Format::Q6K => {
-            let v = packet % 8;
+            let v = at % 8;
             let bits = besides[comptime!(first + 1)];
             let shift = 2 * (v % 4 / 2) as u32;
             let low = high_bits(stored, bits, x, 0u32, shift, 0x0303_0303u32, 0usize);
             let high = high_bits(stored, bits, x, 4u32, shift + 4, 0x0303_0303u32, 4usize);
             let steps = q6k_steps(besides[first], v);
             let sums = (low - 32.0f32 * totals.0) * steps.0 + (high - 32.0f32 * totals.1) * steps.1;
-            sums * half_of(besides[comptime!(first + 2)], 0usize, packet / 8)
+            sums * half_of(besides[comptime!(first + 2)], 0usize, row * (packets / 8) + at / 8)
         }
     }
 }
@@ -255,22 +280,34 @@ pub(crate) fn near_four(packet: usize, #[comptime] format: Format) -> usize {
 /// The two sixteens of a K-quant with 12 bytes of scales and minima, of which groups `group` and `group + 1` are meant.
 #[cube]
 fn k_quant(header: Words4, group: u32, q: (f32, f32), totals: (f32, f32)) -> f32 {
-    let (low, high) = (six_bits(header, group), six_bits(header, group + 1));
+    let (scales, minima) = six_bits(header, group);
     let first = header.extract(0usize);
-    (q.0 * low.0 + q.1 * high.0) * half_bits(first & 0xffff)
-        - (totals.0 * low.1 + totals.1 * high.1) * half_bits(first >> 16)
+    (q.0 * low_byte(scales) + q.1 * high_byte(scales)) * half_bits(first & 0xffff)
+        - (totals.0 * low_byte(minima) + totals.1 * high_byte(minima)) * half_bits(first >> 16)
 }
 
-/// Scale and minimum of a group, 0 to 63.
+/// Scales and minima of groups `group`, which is even, and `group + 1`, 0 to 63 each: in the lower two bytes of a word.
 #[cube]
-pub(crate) fn six_bits(header: Words4, group: u32) -> (f32, f32) {
+pub(crate) fn six_bits(header: Words4, group: u32) -> (u32, u32) {
     let shift = group % 4 * 8;
     let (scale, minimum) = (header.extract(1usize) >> shift, header.extract(2usize) >> shift);
     let rest = header.extract(3usize) >> shift;
     let near = group < 4;
-    let scale = select(near, scale & 63, (rest & 15) | ((scale >> 2) & 0x30));
-    let minimum = select(near, minimum & 63, ((rest >> 4) & 15) | ((minimum >> 2) & 0x30));
-    (f32::cast_from(scale), f32::cast_from(minimum))
+    let scales = select(near, scale & 0x3f3f, (rest & 0x0f0f) | ((scale >> 2) & 0x3030));
+    let minima = select(near, minimum & 0x3f3f, ((rest >> 4) & 0x0f0f) | ((minimum >> 2) & 0x3030));
+    (scales, minima)
+}
+
+/// The lowest byte.
+#[cube]
+pub(crate) fn low_byte(word: u32) -> f32 {
+    f32::cast_from(word & 255)
+}
+
+/// The byte above it.
+#[cube]
+pub(crate) fn high_byte(word: u32) -> f32 {
+    f32::cast_from((word >> 8) & 255)
 }
 
 /// Sixteen nibbles of four words with fours from `x[first]` on.

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::format::{Format, Four, half_bits};
-use super::packet::{self, Words4, half_of, near_four, six_bits};
+use super::packet::{self, Words4, half_of, high_byte, low_byte, near_four, six_bits};
 use super::staged::{self, Staging};
 
 /// What a packet meets: two sixteens, their steps, their sums. In the types without nibbles the second is not there.
@@ -51,18 +51,21 @@ fn half_sum(block: Four, index: usize) -> f32 {
     select(index % 2 == 0, block.extract(1usize), block.extract(2usize))
 }
 
-/// The product of a packet, `stored` as it was read, number `packet` of the matrix, with what it meets. What it needs besides is in
-/// place `place` of `besides`.
+/// The product of packet `at` of row `row`, `stored` as it was read, with what it meets. What it needs besides is in place `place` of
+/// `besides`.
 #[cube]
 pub(crate) fn product(
     stored: Words4,
     besides: &Array<Words4>,
-    packet: usize,
+    row: usize,
+    at: usize,
+    packets: usize,
     met: &Met,
     #[comptime] place: usize,
     #[comptime] format: Format,
 ) -> f32 {
     let first = comptime!(place * format.besides());
+    let packet = row * packets + at;
     match format {
         Format::Q8_0 => dot(stored, met.near) * met.steps.0 * half_of(besides[first], 0usize, packet / 2),
         Format::Q4_0 => {
@@ -81,12 +84,12 @@ pub(crate) fn product(
             (low + high - 16.0f32 * (met.sums.0 + met.sums.1)) * half_of(besides[first], 1usize, packet)
         }
         Format::Q4K => {
-            let group = (packet % 8 / 2 * 2) as u32;
+            let group = (at % 8 / 2 * 2) as u32;
             k_quant(besides[first], group, plain(stored, met), met)
         }
         Format::Q5K => {
             let bits = besides[comptime!(first + 1)];
-            let group = (packet % 8 / 2 * 2) as u32;
+            let group = (at % 8 / 2 * 2) as u32;
             let mask = Words4::new(0x1010_1010u32);
             let low = nibbles(stored, 0u32) | (((bits >> Words4::new(group)) << Words4::new(4u32)) & mask);
             let high = nibbles(stored, 4u32) | (((bits >> Words4::new(group)) << Words4::new(3u32)) & mask);
@@ -94,7 +97,7 @@ pub(crate) fn product(
             k_quant(besides[first], group, q, met)
         }
         _ => {
-            let v = packet % 8;
+            let v = at % 8;
             let bits = besides[comptime!(first + 1)] >> Words4::new(2 * (v % 4 / 2) as u32);
             let mask = Words4::new(0x3030_3030u32);
             let low = nibbles(stored, 0u32) | ((bits << Words4::new(4u32)) & mask);
@@ -102,7 +105,7 @@ pub(crate) fn product(
             let steps = packet::q6k_steps(besides[first], v);
             let low = (dot(low, met.near) * met.steps.0 - 32.0f32 * met.sums.0) * steps.0;
             let high = (dot(high, met.far) * met.steps.1 - 32.0f32 * met.sums.1) * steps.1;
-            (low + high) * half_of(besides[comptime!(first + 2)], 0usize, packet / 8)
+            (low + high) * half_of(besides[comptime!(first + 2)], 0usize, row * (packets / 8) + at / 8)
         }
     }
 }
@@ -116,10 +119,10 @@ fn plain(stored: Words4, met: &Met) -> (f32, f32) {
 /// [`packet::product`]'s scales and minima of a K-quant.
 #[cube]
 fn k_quant(header: Words4, group: u32, q: (f32, f32), met: &Met) -> f32 {
-    let (low, high) = (six_bits(header, group), six_bits(header, group + 1));
+    let (scales, minima) = six_bits(header, group);
     let first = header.extract(0usize);
-    (q.0 * low.0 + q.1 * high.0) * half_bits(first & 0xffff)
-        - (met.sums.0 * low.1 + met.sums.1 * high.1) * half_bits(first >> 16)
+    (q.0 * low_byte(scales) + q.1 * high_byte(scales)) * half_bits(first & 0xffff)
+        - (met.sums.0 * low_byte(minima) + met.sums.1 * high_byte(minima)) * half_bits(first >> 16)
 }
 
 /// The low nibbles of all bytes, or with a shift of 4 the high ones.
