@@ -101,18 +101,40 @@ impl IgpuDevice {
     }
 }
 
-/// Launches of a run of one token of `plan`, by kinds of operations: products count one a matrix, others what they take when
-/// nothing is joined. An account for estimates: adapters and sizes change it by some.
+/// Launches of a run of one token of `plan`, of what is launched together one. An account for estimates, which takes for granted that
+/// matrices and adapter allow what is usual.
 pub fn launches(plan: &Plan) -> usize {
-    let of = |op: &Op| match op {
-        Op::Linear { parts, .. } => parts.len(),
+    let steps = plan.steps();
+    let (mut index, mut count) = (0, 0);
+    while let Some(step) = steps.get(index) {
+        let next = steps.get(index + 1).map(|next| &next.op);
+        let (launched, of) = match (&step.op, next) {
+            (Op::Rotary { query: Some(_), .. }, Some(Op::Attention { .. })) => (1, 2),
+            (Op::Linear { input: x, parts }, Some(Op::Linear { input: y, parts: others }))
+                if parts.len() == 1 && others.len() == 1 && parts[0].output != *y && x != y =>
+            {
+                (1, 2)
+            }
+            // Its end goes with the beginning of what follows.
+            (Op::PerLayerInput { .. }, Some(Op::AltUpPredict { .. })) => (2, 1),
+            (op, _) => (alone(op), 1),
+        };
+        count += launched;
+        index += of;
+    }
+    count
+}
+
+/// Launches of one operation.
+fn alone(op: &Op) -> usize {
+    match op {
+        Op::Linear { parts, .. } => parts.len().div_ceil(4),
         Op::AltUpInit { projections, .. } | Op::AltUpMerge { projections, .. } => projections.len() + 1,
         Op::FeedForward { cutoff: Some(_), .. } => 4,
         Op::Attention { .. } | Op::FeedForward { .. } | Op::PerLayerEmbed { .. } => 2,
         Op::PerLayerInput { .. } => 3,
         _ => 1,
-    };
-    plan.steps().iter().map(|step| of(&step.op)).sum()
+    }
 }
 
 /// Bytes read a second, and bytes read and written a second when copying.

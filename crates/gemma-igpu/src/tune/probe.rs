@@ -297,3 +297,17 @@ fn layer(
     }
     output
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_it_takes_as_many_launches_as_its_operations_joined() {
+        let weights = Weights::new(&Shape::SMALL).unwrap();
+        let plan = plan(&Shape::SMALL, &weights, 1).unwrap();
+        // Norm, queries with keys and values, attention, its product, norm; behind them 4 of the sparse layer and 2 of the other.
+        let layers = (5 + 4) + (5 + 2);
+        assert_eq!(crate::launches(&plan), 1 + layers + 2);
+    }
+}
