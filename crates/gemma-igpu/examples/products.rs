@@ -71,7 +71,8 @@ fn devices(adapter: &Adapter) -> Result<Vec<(String, IgpuDevice)>, Box<dyn Error
             ..Tuning::of(adapter.kind)
         };
         let options = IgpuOptions { tuning: Some(tuning), ..IgpuOptions::new(4 << 30) };
-        devices.push((format!("{outputs} outputs, {packets_ahead} ahead"), IgpuDevice::new(adapter, options)?));
+        devices
+            .push((format!("{outputs} outputs, {packets_ahead} ahead"), IgpuDevice::new(adapter, options)?));
     }
     Ok(devices)
 }

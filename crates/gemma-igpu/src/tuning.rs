@@ -54,8 +54,7 @@ const DISCRETE: Tuning = Tuning {
 
 /// GPUs within a processor. As graphics cards, but for submissions of some 20 ms at 2 TFLOP/s, since they draw the screen, and
 /// fewer units that have to wait for their memory. Nothing of it was measured on one.
-const INTEGRATED: Tuning =
-    Tuning { packets_ahead: 4, operations_a_submission: 40_000_000_000, ..DISCRETE };
+const INTEGRATED: Tuning = Tuning { packets_ahead: 4, operations_a_submission: 40_000_000_000, ..DISCRETE };
 
 impl Tuning {
     /// The table's entry for adapters of `kind`.

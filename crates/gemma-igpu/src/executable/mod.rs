@@ -152,7 +152,8 @@ impl IgpuExecutable {
         let uses = uses(&plan);
         let vectors = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Vector);
         let vectors: u64 = vectors.map(|(named, _)| named.weight.values() * 4).sum();
-        let scratch_values = |op: &Op| heads::scratch_values(gpu, op).max(sparse::scratch_values(gpu, &plan, op));
+        let scratch_values =
+            |op: &Op| heads::scratch_values(gpu, op).max(sparse::scratch_values(gpu, &plan, op));
         let scratch = plan.steps().iter().map(|step| scratch_values(&step.op)).max().unwrap_or(0);
         let matrices_used = plan.weights().iter().zip(&uses).filter(|(_, used)| **used == Use::Matrix);
         let widest = matrices_used.map(|(named, _)| named.weight.columns()).max().unwrap_or(0);

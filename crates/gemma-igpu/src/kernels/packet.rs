@@ -121,7 +121,8 @@ pub(crate) fn beside(
             } else if comptime!(which == 1) {
                 words[eight(row, at, packets, format) + (8 + at % 8 / 4 * 2 + at % 2)]
             } else {
-                Words4::new(scales[(row * (packets / 8) + at / 8) / 2])
+                let block = row * (packets / 8) + at / 8;
+                Words4::new(scales[block / 2])
             }
         }
         Format::F32 | Format::F16 | Format::BF16 => Words4::new(0u32),

@@ -33,68 +33,33 @@ struct Entry {
     place: fn(&mut Tuning) -> &mut usize,
 }
 
+impl Entry {
+    const fn new(
+        name: &'static str,
+        timed: Timed,
+        values: &'static [usize],
+        place: fn(&mut Tuning) -> &mut usize,
+    ) -> Self {
+        Self { name, timed, values, place }
+    }
+}
+
 /// In the order in which they are tried: those that others depend on first.
 const ENTRIES: [Entry; 10] = [
-    Entry {
-        name: "packets_ahead",
-        timed: Timed::Token,
-        values: &[1, 2, 4, 8],
-        place: |tuning| &mut tuning.packets_ahead,
-    },
-    Entry {
-        name: "two_outputs_from",
-        timed: Timed::Token,
-        values: &[1024, 4096, 16_384],
-        place: |tuning| &mut tuning.two_outputs_from,
-    },
-    Entry {
-        name: "four_outputs_from",
-        timed: Timed::Token,
-        values: &[4096, 16_384, NEVER],
-        place: |tuning| &mut tuning.four_outputs_from,
-    },
-    Entry {
-        name: "least_keys",
-        timed: Timed::Token,
-        values: &[16, 32, 64, 128],
-        place: |tuning| &mut tuning.least_keys,
-    },
-    Entry {
-        name: "most_parts",
-        timed: Timed::Token,
-        values: &[8, 16, 32],
-        place: |tuning| &mut tuning.most_parts,
-    },
-    Entry {
-        name: "sparse_parts",
-        timed: Timed::Token,
-        values: &[4, 8, 16, 32],
-        place: |tuning| &mut tuning.sparse_parts,
-    },
-    Entry {
-        name: "units_a_plane",
-        timed: Timed::Token,
-        values: &[4, 8, 16, 32],
-        place: |tuning| &mut tuning.units_a_plane,
-    },
-    Entry {
-        name: "tile_outputs",
-        timed: Timed::Prompt,
-        values: &[64, 128],
-        place: |tuning| &mut tuning.tile_outputs,
-    },
-    Entry {
-        name: "tile_rows",
-        timed: Timed::Prompt,
-        values: &[64, 128],
-        place: |tuning| &mut tuning.tile_rows,
-    },
-    Entry {
-        name: "enough_tiles",
-        timed: Timed::Prompt,
-        values: &[24, 48, 96, 192, 384],
-        place: |tuning| &mut tuning.enough_tiles,
-    },
+    Entry::new("packets_ahead", Timed::Token, &[1, 2, 4, 8], |tuning| &mut tuning.packets_ahead),
+    Entry::new("two_outputs_from", Timed::Token, &[1024, 4096, 16_384], |tuning| {
+        &mut tuning.two_outputs_from
+    }),
+    Entry::new("four_outputs_from", Timed::Token, &[4096, 16_384, NEVER], |tuning| {
+        &mut tuning.four_outputs_from
+    }),
+    Entry::new("least_keys", Timed::Token, &[16, 32, 64, 128], |tuning| &mut tuning.least_keys),
+    Entry::new("most_parts", Timed::Token, &[8, 16, 32], |tuning| &mut tuning.most_parts),
+    Entry::new("sparse_parts", Timed::Token, &[4, 8, 16, 32], |tuning| &mut tuning.sparse_parts),
+    Entry::new("units_a_plane", Timed::Token, &[4, 8, 16, 32], |tuning| &mut tuning.units_a_plane),
+    Entry::new("tile_outputs", Timed::Prompt, &[64, 128], |tuning| &mut tuning.tile_outputs),
+    Entry::new("tile_rows", Timed::Prompt, &[64, 128], |tuning| &mut tuning.tile_rows),
+    Entry::new("enough_tiles", Timed::Prompt, &[24, 48, 96, 192, 384], |tuning| &mut tuning.enough_tiles),
 ];
 
 /// One value that was tried.

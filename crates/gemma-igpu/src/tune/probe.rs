@@ -92,7 +92,8 @@ pub(super) struct Network {
     cache: Box<dyn Cache>,
     filled: usize,
     /// What keeps the matrices on the device.
-    _holders: [Box<dyn Executable>; 2],
+    #[expect(dead_code, reason = "it is what it holds that counts")]
+    holders: [Box<dyn Executable>; 2],
 }
 
 impl Network {
@@ -113,9 +114,9 @@ impl Network {
         for _ in 0..shape.prompts {
             run(fills.as_mut(), cache.as_mut(), &prompt)?;
         }
-        let _holders = [fills, device.prepare(Arc::clone(&token))?];
+        let holders = [fills, device.prepare(Arc::clone(&token))?];
         let filled = cache.positions().len();
-        Ok(Self { token, prompt, cache, filled, _holders })
+        Ok(Self { token, prompt, cache, filled, holders })
     }
 
     /// What runs a token or a prompt as `device` is tuned now. It has run and is recorded.
