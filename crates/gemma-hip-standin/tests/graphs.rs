@@ -147,46 +147,56 @@ fn a_graph_is_updated_by_one_of_the_same_shape() {
     assert_eq!(update(short), (hipErrorGraphExecUpdateFailure, hipGraphExecUpdateErrorTopologyChanged));
 }
 
+fn query(device: &Device, stream: hipStream_t, _: hipEvent_t, _: *mut c_void) -> hipError_t {
+    // SAFETY: the library checks the handle.
+    unsafe { (device.hip.hipStreamQuery)(stream) }
+}
+
+fn synchronize(device: &Device, _: hipStream_t, _: hipEvent_t, _: *mut c_void) -> hipError_t {
+    // SAFETY: it has no conditions.
+    unsafe { (device.hip.hipDeviceSynchronize)() }
+}
+
+fn allocate(device: &Device, _: hipStream_t, _: hipEvent_t, _: *mut c_void) -> hipError_t {
+    let mut place = ptr::null_mut();
+    // SAFETY: the place lives as long as the call.
+    unsafe { (device.hip.hipMalloc)(&raw mut place, 4) }
+}
+
+fn free(device: &Device, _: hipStream_t, _: hipEvent_t, place: *mut c_void) -> hipError_t {
+    // SAFETY: the library checks the address.
+    unsafe { (device.hip.hipFree)(place) }
+}
+
+fn fill(device: &Device, _: hipStream_t, _: hipEvent_t, place: *mut c_void) -> hipError_t {
+    // SAFETY: the library checks the range.
+    unsafe { (device.hip.hipMemset)(place, 0, 4) }
+}
+
+fn copy(device: &Device, _: hipStream_t, _: hipEvent_t, place: *mut c_void) -> hipError_t {
+    let mut back = 0.0_f32;
+    // SAFETY: there are so many bytes on both sides.
+    unsafe { (device.hip.hipMemcpy)((&raw mut back).cast(), place, 4, hipMemcpyDeviceToHost) }
+}
+
+fn wait_for_event(device: &Device, stream: hipStream_t, event: hipEvent_t, _: *mut c_void) -> hipError_t {
+    device.ok(device.record(event, stream));
+    // SAFETY: the library checks the handle.
+    unsafe { (device.hip.hipEventSynchronize)(event) }
+}
+
 #[test]
 fn what_does_not_go_with_a_capture_makes_it_worthless() {
     type Call = fn(&Device, hipStream_t, hipEvent_t, *mut c_void) -> hipError_t;
     let calls: [(Call, hipError_t); 8] = [
         (|device, stream, _, _| device.wait(stream), hipErrorStreamCaptureUnsupported),
-        // SAFETY: the library checks the handle.
-        (
-            |device, stream, _, _| unsafe { (device.hip.hipStreamQuery)(stream) },
-            hipErrorStreamCaptureUnsupported,
-        ),
-        // SAFETY: it has no conditions.
-        (|device, _, _, _| unsafe { (device.hip.hipDeviceSynchronize)() }, hipErrorStreamCaptureUnsupported),
-        (
-            |device, _, _, _| {
-                let mut place = ptr::null_mut();
-                // SAFETY: the place lives as long as the call.
-                unsafe { (device.hip.hipMalloc)(&raw mut place, 4) }
-            },
-            hipErrorStreamCaptureUnsupported,
-        ),
-        // SAFETY: the library checks the address.
-        (|device, _, _, place| unsafe { (device.hip.hipFree)(place) }, hipErrorStreamCaptureUnsupported),
-        // SAFETY: the library checks the range.
-        (|device, _, _, place| unsafe { (device.hip.hipMemset)(place, 0, 4) }, hipErrorStreamCaptureImplicit),
-        (
-            |device, _, _, place| {
-                let mut back = 0.0_f32;
-                // SAFETY: there are so many bytes on both sides.
-                unsafe { (device.hip.hipMemcpy)((&raw mut back).cast(), place, 4, hipMemcpyDeviceToHost) }
-            },
-            hipErrorStreamCaptureImplicit,
-        ),
-        (
-            |device, stream, event, _| {
-                device.ok(device.record(event, stream));
-                // SAFETY: the library checks the handle.
-                unsafe { (device.hip.hipEventSynchronize)(event) }
-            },
-            hipErrorCapturedEvent,
-        ),
+        (query, hipErrorStreamCaptureUnsupported),
+        (synchronize, hipErrorStreamCaptureUnsupported),
+        (allocate, hipErrorStreamCaptureUnsupported),
+        (free, hipErrorStreamCaptureUnsupported),
+        (fill, hipErrorStreamCaptureImplicit),
+        (copy, hipErrorStreamCaptureImplicit),
+        (wait_for_event, hipErrorCapturedEvent),
     ];
     for (call, code) in calls {
         let device = Device::new();

@@ -24,6 +24,6 @@ mod types;
 pub use error::codes::*;
 pub use error::{Error, ErrorNames, hipError_t};
 pub use functions::Functions;
-pub use load::{Hip, LoadError, OLDEST, Version};
+pub use load::{Hip, LoadError, NEWEST_COMPARED, OLDEST, Version};
 pub use numbers::*;
 pub use types::*;

@@ -12,11 +12,15 @@ use std::path::{Path, PathBuf};
 
 use libloading::Library;
 
-use crate::search::{VARIABLES, candidates};
+use crate::search::{Place, VARIABLES, places};
 use crate::{Error, Functions, hipError_t, hipSuccess};
 
 /// The oldest version that is accepted.
 pub const OLDEST: Version = Version { major: 5, minor: 7, patch: 0 };
+
+/// The newest version whose headers the types and numbers of this crate were compared with. A newer library is loaded, if it has all
+/// functions.
+pub const NEWEST_COMPARED: Version = Version { major: 7, minor: 14, patch: 0 };
 
 /// What to do where there is no library. Packages: Debian and Ubuntu, AMD's repository, Fedora, Arch.
 const ADVICE: &str = "install AMD's HIP runtime (libamdhip64-5 or libamdhip64-6, hip-runtime-amd, rocm-hip, or hip-runtime-amd by \
@@ -45,7 +49,7 @@ pub struct Hip {
 /// Why there is no library.
 #[derive(Debug)]
 pub enum LoadError {
-    /// None of these could be loaded, for these reasons.
+    /// There is none in these folders, and none of these files could be loaded, for these reasons.
     NotFound(Vec<(PathBuf, String)>),
     /// It does not say its version.
     NoVersion {
@@ -73,20 +77,22 @@ pub enum LoadError {
 }
 
 impl Hip {
-    /// Finds and loads the library: in the folder that `HIP_PATH` names, then `ROCM_PATH`, then in `/opt/rocm`, `/opt/rocm-*` from
-    /// the newest on, and last wherever the system's loader looks. Newer names of the library come first in each.
+    /// Finds and loads the library: in the folder that `HIP_PATH` names, then `ROCM_PATH`, then in `/opt/rocm`, `/opt/rocm/core-*`,
+    /// `/opt/rocm-*`, and last wherever the system's loader looks. In each the newest library comes first.
     ///
     /// # Errors
     /// [`LoadError`], with every place that was looked at.
     pub fn load() -> Result<Self, LoadError> {
         let mut tried = Vec::new();
-        for path in candidates() {
-            // Saying of each absent file that it is absent tells nobody anything.
-            let is_name = path.components().count() == 1;
-            if !is_name && !path.exists() {
-                tried.push((path, "no such file".to_owned()));
-                continue;
-            }
+        for place in places() {
+            let path = match place {
+                Place::File(path) => path,
+                Place::Name(name) => PathBuf::from(name),
+                Place::Empty(folder) => {
+                    tried.push((folder, "has no libamdhip64".to_owned()));
+                    continue;
+                }
+            };
             match library(&path) {
                 Ok(library) => return Self::of(library, path),
                 Err(problem) => tried.push((path, problem)),
