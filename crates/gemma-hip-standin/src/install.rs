@@ -17,6 +17,13 @@ const INSTALLED: &str = "lib/libamdhip64.so.6";
 /// Bytes for a message.
 const MESSAGE_BYTES: usize = 4096;
 
+// SAFETY: types alone, of what `exports::control` exports.
+type Set = unsafe extern "C" fn(*const c_char) -> c_int;
+// SAFETY: as above.
+type Message = unsafe extern "C" fn(*mut c_char, usize);
+// SAFETY: as above.
+type Count = unsafe extern "C" fn(*const c_char) -> u64;
+
 /// An installed copy, loaded in this process.
 pub struct StandIn {
     path: PathBuf,
@@ -64,23 +71,19 @@ impl StandIn {
     pub fn set(&self, settings: &str) -> Result<()> {
         let settings = CString::new(settings)?;
         // SAFETY: the library exports it with this type.
-        let code = unsafe {
-            let set =
-                self.library.get::<unsafe extern "C" fn(*const c_char) -> c_int>(b"gemma_hip_standin_set\0");
-            set.map_err(Error::other)?(settings.as_ptr())
-        };
+        let set = unsafe { self.library.get::<Set>(b"gemma_hip_standin_set\0") }.map_err(Error::other)?;
+        // SAFETY: the string ends, and lives as long as the call.
+        let code = unsafe { set(settings.as_ptr()) };
         if code == 0 { Ok(()) } else { Err(Error::new(ErrorKind::InvalidInput, self.message())) }
     }
 
     /// Why the last call failed, in words; empty before the first failure.
     pub fn message(&self) -> String {
         let mut bytes = [0_u8; MESSAGE_BYTES];
-        // SAFETY: the library exports it with this type, and writes at most as many bytes as there are.
-        unsafe {
-            type Get = unsafe extern "C" fn(*mut c_char, usize);
-            if let Ok(get) = self.library.get::<Get>(b"gemma_hip_standin_message\0") {
-                get(bytes.as_mut_ptr().cast(), bytes.len());
-            }
+        // SAFETY: the library exports it with this type.
+        if let Ok(get) = unsafe { self.library.get::<Message>(b"gemma_hip_standin_message\0") } {
+            // SAFETY: there are so many bytes.
+            unsafe { get(bytes.as_mut_ptr().cast(), bytes.len()) };
         }
         let message = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(message).into_owned()
@@ -90,11 +93,9 @@ impl StandIn {
     pub fn count(&self, name: &str) -> Option<u64> {
         let name = CString::new(name).ok()?;
         // SAFETY: the library exports it with this type.
-        let count = unsafe {
-            let get =
-                self.library.get::<unsafe extern "C" fn(*const c_char) -> u64>(b"gemma_hip_standin_count\0");
-            get.ok()?(name.as_ptr())
-        };
+        let get = unsafe { self.library.get::<Count>(b"gemma_hip_standin_count\0") }.ok()?;
+        // SAFETY: the string ends, and lives as long as the call.
+        let count = unsafe { get(name.as_ptr()) };
         (count != u64::MAX).then_some(count)
     }
 }

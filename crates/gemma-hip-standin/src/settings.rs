@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `memory=BYTES` | the budget of all allocations |
 //! | `emulation=PATH` | the library that kernels are emulated by |
-//! | `seed=N` | where the emulation's own order of work-items begins |
+//! | `seed=N` | in which order the emulation runs work-items: with 0, that of their numbers; else another one for each launch |
 //! | `fail-allocation=N[:CODE]` | the Nth allocation fails, else with `hipErrorOutOfMemory` |
 //! | `fail-launch=N[:CODE]` | the Nth launch of a kernel or graph is refused, else with `hipErrorLaunchFailure` |
 //! | `lose-device=N[:CODE]` | the work of the Nth launch fails, and so does every call from then on |

@@ -237,7 +237,8 @@ impl State {
     fn execute_launch(&mut self, launch: &Launch) -> Outcome {
         let Launch { kernel, emulation, shape, arguments, .. } = launch;
         self.counts.kernels += 1;
-        let seed = self.seed.wrapping_add(self.counts.kernels);
+        // Seed 0 is the order of the numbers, every other one an order of its own.
+        let seed = if self.seed == 0 { 0 } else { self.seed.wrapping_add(self.counts.kernels).max(1) };
         // SAFETY: the program gave these arguments for this kernel, whose sizes were checked; that the addresses in them are
         // its to use is what it promises to every HIP runtime.
         unsafe { emulation.run(&kernel.name, shape, arguments, kernel.segment_bytes, seed) }?;
