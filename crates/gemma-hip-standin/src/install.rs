@@ -64,7 +64,7 @@ impl StandIn {
     }
 
     /// Sets the budget, faults and so on: `NAME=VALUE;…`, with the names `memory`, `emulation`, `seed`, `fail-allocation`,
-    /// `fail-launch`, `lose-device`, `hang`, and `reset`, which has no value. The environment's `GEMMA_HIP_STANDIN` is read first.
+    /// `fail-launch`, `lose-device`, `hang`, `refuse`, and `reset`, which has no value. The environment's `GEMMA_HIP_STANDIN` is read first.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] with what is wrong; what stands before it is set.

@@ -10,12 +10,14 @@
 //! | `fail-allocation=N[:CODE]` | the Nth allocation fails, else with `hipErrorOutOfMemory` |
 //! | `fail-launch=N[:CODE]` | the Nth launch of a kernel or graph is refused, else with `hipErrorLaunchFailure` |
 //! | `lose-device=N[:CODE]` | the work of the Nth launch fails, and so does every call from then on |
+//! | `refuse=FUNCTION[:CODE]` | every call of the function fails, else with `hipErrorNotSupported` |
 //! | `hang=N` | the work of the Nth launch never ends |
 //! | `reset` | no faults, and the device is there again |
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-use hip_sys::{hipError_t, hipErrorLaunchFailure, hipErrorOutOfMemory};
+use hip_sys::{Functions, hipError_t, hipErrorLaunchFailure, hipErrorNotSupported, hipErrorOutOfMemory};
 
 /// Where the environment has settings.
 pub(crate) const VARIABLE: &str = "GEMMA_HIP_STANDIN";
@@ -30,6 +32,7 @@ pub(crate) enum Setting {
     FailLaunch(Countdown),
     LoseDevice(Countdown),
     Hang(Countdown),
+    Refuse(&'static str, hipError_t),
     Reset,
 }
 
@@ -41,8 +44,10 @@ pub(crate) struct Countdown {
 }
 
 /// What is to go wrong.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
+    /// Functions that are refused, and with which code.
+    pub(crate) refused: HashMap<&'static str, hipError_t>,
     pub(crate) allocation: Option<Countdown>,
     pub(crate) launch: Option<Countdown>,
     pub(crate) lost: Option<Countdown>,
@@ -79,16 +84,26 @@ fn setting(part: &str) -> Option<Setting> {
         "fail-launch" => Setting::FailLaunch(countdown(value, hipErrorLaunchFailure)?),
         "lose-device" => Setting::LoseDevice(countdown(value, hipErrorLaunchFailure)?),
         "hang" => Setting::Hang(countdown(value, hipErrorLaunchFailure)?),
+        "refuse" => {
+            let (function, code) = with_code(value, hipErrorNotSupported)?;
+            let mut functions = Functions::REQUIRED.iter().chain(Functions::OPTIONAL);
+            Setting::Refuse(functions.find(|name| **name == function)?, code)
+        }
         _ => return None,
     })
 }
 
 fn countdown(value: &str, code: hipError_t) -> Option<Countdown> {
-    let (left, code) = match value.split_once(':') {
-        Some((left, code)) => (left, hipError_t(code.parse().ok().filter(|code| *code != 0)?)),
-        None => (value, code),
-    };
+    let (left, code) = with_code(value, code)?;
     Some(Countdown { left: left.parse().ok().filter(|left| *left != 0)?, code })
+}
+
+/// A value and the code behind it, if there is one.
+fn with_code(value: &str, code: hipError_t) -> Option<(&str, hipError_t)> {
+    match value.split_once(':') {
+        Some((value, code)) => Some((value, hipError_t(code.parse().ok().filter(|code| *code != 0)?))),
+        None => Some((value, code)),
+    }
 }
 
 #[cfg(test)]
@@ -99,12 +114,13 @@ mod tests {
 
     #[test]
     fn settings_are_read() {
-        let read = parse(" memory=4096; seed=7\nfail-launch=2:999;reset ;lose-device=1;emulation=a=b")
+        let read = parse("refuse=hipMallocManaged; memory=4096; seed=7\nfail-launch=2:999;reset ;lose-device=1;emulation=a=b")
             .expect("settings");
         let countdown = |left, code| Countdown { left, code };
         assert_eq!(
             read,
             [
+                Setting::Refuse("hipMallocManaged", hipErrorNotSupported),
                 Setting::Memory(4096),
                 Setting::Seed(7),
                 Setting::FailLaunch(countdown(2, hipErrorUnknown)),
@@ -113,9 +129,15 @@ mod tests {
                 Setting::Emulation("a=b".into()),
             ]
         );
-        for wrong in
-            ["memory", "memory=x", "fail-launch=0", "fail-launch=1:0", "fail-launch=1:x", "colour=red"]
-        {
+        for wrong in [
+            "memory",
+            "memory=x",
+            "fail-launch=0",
+            "fail-launch=1:0",
+            "fail-launch=1:x",
+            "colour=red",
+            "refuse=hipNothing",
+        ] {
             assert_eq!(parse(wrong), Err(format!("{wrong} is no setting")));
         }
     }

@@ -12,7 +12,7 @@ use hip_sys::{hipError_t, hipErrorNotInitialized, hipErrorNotReady, hipSuccess};
 
 use crate::code_object::Kernel;
 use crate::emulation::Emulation;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, fail};
 use crate::graph::{Exec, Graph, Node};
 use crate::handles::Handles;
 use crate::memory::Memory;
@@ -70,9 +70,11 @@ pub(crate) fn state() -> MutexGuard<'static, State> {
 /// Runs an exported function: a lost device answers for it, and a failure is kept with its reason.
 pub(crate) fn call(function: &str, body: impl FnOnce(&mut State) -> Outcome) -> hipError_t {
     let mut state = state();
-    let outcome = match state.lost {
-        Some(code) => Err(Failure { code, reason: String::new() }),
-        None => body(&mut state),
+    let refused = state.faults.refused.get(function).copied();
+    let outcome = match (state.lost, refused) {
+        (Some(code), _) => fail(code, ""),
+        (None, Some(code)) => fail(code, "refused, as was set"),
+        (None, None) => body(&mut state),
     };
     let Err(Failure { code, reason }) = outcome else { return hipSuccess };
     // Of a lost device the reason for which it is lost says more.
@@ -133,6 +135,9 @@ impl State {
                 Setting::FailLaunch(fault) => self.faults.launch = Some(fault),
                 Setting::LoseDevice(fault) => self.faults.lost = Some(fault),
                 Setting::Hang(fault) => self.faults.hang = Some(fault),
+                Setting::Refuse(function, code) => {
+                    self.faults.refused.insert(function, code);
+                }
                 Setting::Emulation(path) => {
                     self.emulation_path = Some(path);
                     self.emulation = None;

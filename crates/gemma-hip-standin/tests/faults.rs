@@ -48,6 +48,21 @@ fn a_launch_is_refused() {
 }
 
 #[test]
+fn a_function_is_refused() {
+    let (device, _, _) = ready("refuse=hipMallocManaged;refuse=hipHostRegister:1");
+    let (mut place, mut value) = (ptr::null_mut(), 0_u64);
+    // SAFETY: the places live as long as the calls.
+    unsafe {
+        let allocate = device.hip.hipMallocManaged;
+        device.fails(allocate(&raw mut place, 4, hipMemAttachGlobal), hipErrorNotSupported, "as was set");
+        let code = (device.hip.hipHostRegister)((&raw mut value).cast(), 8, hipHostRegisterMapped);
+        device.fails(code, hipErrorInvalidValue, "hipHostRegister: refused");
+        device.library.set("reset").expect("settings");
+        device.ok(allocate(&raw mut place, 4, hipMemAttachGlobal));
+    }
+}
+
+#[test]
 fn the_device_is_lost() {
     for (settings, code) in [("lose-device=2", hipErrorLaunchFailure), ("lose-device=2:999", hipErrorUnknown)]
     {
