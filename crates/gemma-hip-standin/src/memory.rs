@@ -175,7 +175,7 @@ impl Allocation {
             // SAFETY: `allocate` made a guard there, which stays as long as the allocation.
             let guard =
                 unsafe { std::slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(guard), GUARD) };
-            if guard.iter().any(|byte| *byte != GUARD_BYTE) {
+            if guard != [GUARD_BYTE; GUARD] {
                 let problem = format!("something was written {side} an allocation of {} bytes", self.bytes);
                 return fail(hipErrorIllegalAddress, problem);
             }
