@@ -22,9 +22,9 @@ pub const OLDEST: Version = Version { major: 5, minor: 7, patch: 0 };
 /// functions.
 pub const NEWEST_COMPARED: Version = Version { major: 7, minor: 14, patch: 0 };
 
-/// What to do where there is no library. Packages: Debian and Ubuntu, AMD's repository, Fedora, Arch.
-const ADVICE: &str = "install AMD's HIP runtime (libamdhip64-5 or libamdhip64-6, hip-runtime-amd, rocm-hip, or hip-runtime-amd by \
-                      the system's name for it), or name ROCm's folder in ROCM_PATH";
+/// What to do where there is no library. Debian 12 has one, of HIP 5.2, which is too old.
+const ADVICE: &str = "Install AMD's HIP runtime (Debian 13 and Ubuntu: libamdhip64-5 or newer, Fedora: rocm-hip, Arch and AMD's \
+                      own packages: hip-runtime-amd), or name ROCm's folder in ROCM_PATH";
 
 /// The version of a library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

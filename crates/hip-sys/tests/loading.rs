@@ -101,7 +101,7 @@ fn what_is_no_hip_runtime_is_refused() {
 fn what_is_not_there_is_said_with_what_to_do() {
     let (folder, path) = place();
     let text = Hip::open(&path).expect_err("absent").to_string();
-    assert!(text.contains(path.to_str().expect("text")) && text.contains("install"), "{text}");
+    assert!(text.contains(path.to_str().expect("text")) && text.contains("Install"), "{text}");
     std::fs::create_dir_all(folder.join("lib")).expect("folder");
     std::fs::write(&path, "not a library").expect("file");
     assert!(matches!(Hip::open(&path), Err(LoadError::NotFound(tried)) if tried.len() == 1));
