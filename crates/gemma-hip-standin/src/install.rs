@@ -67,7 +67,7 @@ impl StandIn {
     /// `fail-launch`, `lose-device`, `hang`, `refuse`, and `reset`, which has no value. The environment's `GEMMA_HIP_STANDIN` is read first.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] with what is wrong; what stands before it is set.
+    /// [`ErrorKind::InvalidInput`] with what is wrong; nothing is set then.
     pub fn set(&self, settings: &str) -> Result<()> {
         let settings = CString::new(settings)?;
         // SAFETY: the library exports it with this type.
