@@ -36,8 +36,8 @@ const CHECKED: [&str; 6] = [
     "-fno-sanitize-recover=all",
 ];
 
-/// For the kernels of the process: each access to memory is reported.
-const WATCHED: &str = "-fsanitize-coverage=trace-loads,trace-stores";
+/// For the kernels of the process: each access to memory is reported. The compiler wants a kind of coverage with it.
+const WATCHED: &str = "-fsanitize-coverage=func,trace-loads,trace-stores";
 
 /// One source for one of the two.
 struct Job {
@@ -64,7 +64,7 @@ pub(super) fn build(root: &Path, out: &Path, tools: &Toolchain) -> anyhow::Resul
         kernels.iter().chain(&broken).map(|source| (source.clone(), watched.clone())).collect();
     let parts = ["block.cpp", "library.cpp", "checks.cpp", "driver.cpp"];
     process.extend(parts.map(|name| (runtime(name), CHECKED.to_vec())));
-    let headers = headers(&sources, tools)?;
+    let headers = Headers::of(&sources, tools)?;
     let library = compile(&objects, "fast", library, &headers, &sources, tools)?;
     let process = compile(&objects, "checked", process, &headers, &sources, tools)?;
     link(&library, &["-shared", "-fPIC"], &out.join("libgemma_kernels_emulated.so"), tools)?;
@@ -73,17 +73,30 @@ pub(super) fn build(root: &Path, out: &Path, tools: &Toolchain) -> anyhow::Resul
     tidy_up(&objects, library.iter().chain(&process))
 }
 
-/// Hash of what every source may include, and of the compiler.
-fn headers(sources: &Path, tools: &Toolchain) -> anyhow::Result<Sha256> {
-    let mut hash = Sha256::new();
-    hash.update(&tools.version);
-    for folder in [sources.to_owned(), sources.join("portable"), sources.join("emulation")] {
-        for header in files(&folder, "h")? {
-            hash.update(header.strip_prefix(sources)?.as_os_str().as_encoded_bytes());
-            hash.update(fs::read(&header)?);
+/// Hashes of what sources may include, and of the compiler.
+struct Headers {
+    /// Of the emulation's own.
+    runtime: Sha256,
+    /// Of kernels, which know one header of the emulation.
+    kernel: Sha256,
+}
+
+impl Headers {
+    fn of(sources: &Path, tools: &Toolchain) -> anyhow::Result<Self> {
+        let start = Sha256::new_with_prefix(&tools.version);
+        let (mut runtime, mut kernel) = (start.clone(), start);
+        for header in files(&sources.join("emulation"), "h")? {
+            runtime.update(fs::read(&header)?);
         }
+        kernel.update(fs::read(sources.join("emulation").join("block.h"))?);
+        for folder in [sources.to_owned(), sources.join("portable")] {
+            for header in files(&folder, "h")? {
+                kernel.update(header.strip_prefix(sources)?.as_os_str().as_encoded_bytes());
+                kernel.update(fs::read(&header)?);
+            }
+        }
+        Ok(Self { runtime, kernel })
     }
-    Ok(hash)
 }
 
 /// Compiles what is not there yet; objects are named after the hash of all they come from.
@@ -91,13 +104,14 @@ fn compile(
     out: &Path,
     kind: &str,
     sources: Vec<(PathBuf, Vec<&'static str>)>,
-    headers: &Sha256,
+    headers: &Headers,
     include: &Path,
     tools: &Toolchain,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let mut jobs = Vec::new();
     for (source, flags) in sources {
-        let mut hash = headers.clone();
+        let is_kernel = source.extension().is_some_and(|ending| ending == "hip");
+        let mut hash = if is_kernel { headers.kernel.clone() } else { headers.runtime.clone() };
         COMMON.iter().chain(&flags).for_each(|flag| hash.update(flag));
         hash.update(fs::read(&source).with_context(|| source.display().to_string())?);
         let stem = source.file_stem().unwrap_or_default().to_string_lossy();
