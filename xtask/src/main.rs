@@ -6,6 +6,7 @@
 mod default_model;
 mod fuzz;
 mod goldens;
+mod kernels;
 mod radv;
 mod tidy;
 
@@ -54,6 +55,21 @@ enum Chore {
         #[arg(long)]
         skip_older: bool,
     },
+    /// Compile kernels/hip to code objects for AMD GPUs, without one and without ROCm, and to the emulation that the tests run
+    BuildKernels {
+        /// Code objects, and the emulation
+        #[arg(long)]
+        hip: bool,
+        /// The emulation alone
+        #[arg(long)]
+        emulation: bool,
+        /// Processors to build for
+        #[arg(long, value_delimiter = ',', default_values = kernels::ARCHITECTURES)]
+        arch: Vec<String>,
+        /// Compare with the committed figures and table, and leave those alone
+        #[arg(long)]
+        check: bool,
+    },
     /// Make assets/nano-q8_0.gguf from a checkpoint folder in bf16
     DefaultModel {
         /// The folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json
@@ -72,6 +88,9 @@ fn main() -> anyhow::Result<()> {
         Chore::Goldens { check, python } => goldens::make(root, &python, check),
         Chore::Fuzz { targets, seconds, jobs } => fuzz::run(root, targets, seconds, jobs),
         Chore::Radv { check, skip_older } => radv::run(root, check, skip_older),
+        Chore::BuildKernels { hip, emulation, arch: architectures, check } => {
+            kernels::run(root, &kernels::Options { hip, emulation, architectures, check })
+        }
         Chore::DefaultModel { from, out } => {
             default_model::make(&from, &out.unwrap_or_else(|| root.join(default_model::PLACE)))
         }

@@ -19,6 +19,7 @@ pub mod fault;
 pub mod null;
 pub mod op;
 mod plan;
+pub mod planes;
 mod positions;
 pub mod random;
 pub mod rotary;

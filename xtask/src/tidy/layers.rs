@@ -13,9 +13,11 @@ type Layer = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Lowest first. Only the program, tests, benches and what joins a backend with another framework name one; a backend never
 /// knows the model, though its tests may run one.
-const LAYERS: [Layer; 14] = [
+const LAYERS: [Layer; 15] = [
     ("gemma-hal", &[], &[]),
     ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
+    // What kernels are called with; it talks to no GPU.
+    ("gemma-hip-kernels", &["gemma-hal"], &["gemma-cpu", "gemma-matformer"]),
     ("gemma-igpu", &["gemma-hal"], &["gemma-cpu", "gemma-matformer"]),
     // A driver that proofs run on; it knows none of us, and nobody links it.
     ("gemma-radv", &[], &[]),

@@ -1,0 +1,208 @@
+//! The emulation as tests see it: a process that runs kernels under sanitizers, memory for it, and a device over both.
+//!
+//! Needs what `cargo xtask build-kernels --hip` builds; without that a test fails and says so.
+
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
+
+pub mod device;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::SystemTime;
+
+use gemma_hip_kernels::{Address, Launch, objects};
+
+/// What makes an address of a [`Bank`] unlike every number that a kernel takes.
+const TAG: u64 = 0x7ead;
+
+/// Memory that kernels work on: pieces that know their exact size.
+#[derive(Default)]
+pub struct Bank {
+    pieces: Vec<Vec<u8>>,
+}
+
+impl Bank {
+    /// A piece with these values.
+    pub fn hold<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Address {
+        self.pieces.push(bytemuck::cast_slice(values).to_vec());
+        Address(TAG << 48 | (self.pieces.len() as u64 - 1) << 32)
+    }
+
+    /// A piece of so many f32 that are no numbers yet.
+    pub fn room(&mut self, count: usize) -> Address {
+        self.hold(&vec![f32::NAN; count])
+    }
+
+    /// The values of the piece that begins at `address`.
+    pub fn read<T: bytemuck::AnyBitPattern>(&self, address: Address) -> Vec<T> {
+        let (piece, offset) = place(address).expect("an address of the bank");
+        assert_eq!(offset, 0, "the beginning of a piece");
+        self.pieces[piece].chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+    }
+
+    /// Overwrites the beginning of a piece.
+    pub fn write<T: bytemuck::NoUninit>(&mut self, address: Address, values: &[T]) {
+        let (piece, _) = place(address).expect("an address of the bank");
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        self.pieces[piece][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Pieces so far.
+    pub fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Forgets all but the first `count` pieces.
+    pub fn truncate(&mut self, count: usize) {
+        self.pieces.truncate(count);
+    }
+}
+
+/// Piece and offset of an address of a bank.
+fn place(address: Address) -> Option<(usize, usize)> {
+    let Address(bits) = address;
+    (bits >> 48 == TAG).then_some(((bits >> 32 & 0xffff) as usize, (bits & 0xffff_ffff) as usize))
+}
+
+/// The process `checked`, which runs one kernel after the other.
+pub struct Emulator {
+    process: Child,
+    requests: Option<ChildStdin>,
+    answers: ChildStdout,
+    log: PathBuf,
+    launches: u64,
+}
+
+/// The build folder that this test was built in.
+pub fn build_folder() -> PathBuf {
+    let executable = std::env::current_exe().expect("a test is a file");
+    let found = executable.ancestors().find(|folder| folder.join("kernels").is_dir());
+    found.map_or_else(
+        || panic!("the kernels are not built: run `cargo xtask build-kernels --hip` first"),
+        Path::to_owned,
+    )
+}
+
+/// What is built is not older than what it comes from.
+fn check_age(built: &Path) {
+    let age =
+        |path: &Path| fs::metadata(path).and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernels/hip");
+    for folder in ["", "portable", "emulation"] {
+        for entry in fs::read_dir(sources.join(folder)).expect("the sources are there") {
+            let path = entry.expect("a folder can be read").path();
+            let is_source =
+                path.extension().is_some_and(|ending| ending == "hip" || ending == "h" || ending == "cpp");
+            let is_old = is_source && age(&path) > age(built);
+            assert!(!is_old, "{} has changed: run `cargo xtask build-kernels --hip`", path.display());
+        }
+    }
+}
+
+impl Emulator {
+    /// Starts one.
+    pub fn new() -> Self {
+        let folder = objects::emulation_folder(&build_folder());
+        let program = folder.join("checked");
+        assert!(program.exists(), "{} is missing: run `cargo xtask build-kernels --hip`", program.display());
+        check_age(&program);
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let log = std::env::temp_dir().join(format!("gemma-emulator-{}-{number}.log", std::process::id()));
+        let errors = fs::File::create(&log).expect("a temporary file");
+        let mut process = Command::new(&program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .expect("the emulation starts");
+        let requests = process.stdin.take();
+        let answers = process.stdout.take().expect("it was piped");
+        Self { process, requests, answers, log, launches: 0 }
+    }
+
+    /// Runs a launch on pieces of `bank`; the order of work-items is another one each time.
+    ///
+    /// # Errors
+    /// What the emulation, or a sanitizer, found wrong.
+    pub fn run(&mut self, launch: &Launch, bank: &mut Bank) -> Result<(), String> {
+        self.launches += 1;
+        self.run_in_order(launch, bank, self.launches)
+    }
+
+    /// The same in the order that `seed` gives; 0 is the natural one.
+    ///
+    /// # Errors
+    /// As [`Emulator::run`].
+    pub fn run_in_order(&mut self, launch: &Launch, bank: &mut Bank, seed: u64) -> Result<(), String> {
+        let (request, pieces) = request(launch, bank, seed);
+        let requests = self.requests.as_mut().expect("it is open until the end");
+        let sent = requests.write_all(&request).and_then(|()| requests.flush());
+        let answer = sent.and_then(|()| self.answer(&pieces, bank));
+        answer.unwrap_or_else(|_| {
+            let _ = self.process.wait();
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let launches = self.launches;
+            *self = Self::new();
+            self.launches = launches;
+            Err(log)
+        })
+    }
+
+    fn answer(&mut self, pieces: &[usize], bank: &mut Bank) -> std::io::Result<Result<(), String>> {
+        let mut head = [0; 16];
+        self.answers.read_exact(&mut head)?;
+        let [status, length] =
+            [0, 8].map(|at| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes")));
+        let mut message = vec![0; length as usize];
+        self.answers.read_exact(&mut message)?;
+        for piece in pieces {
+            self.answers.read_exact(&mut bank.pieces[*piece])?;
+        }
+        Ok(if status == 0 { Ok(()) } else { Err(String::from_utf8_lossy(&message).into_owned()) })
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        let _ = self.process.wait();
+        let _ = fs::remove_file(&self.log);
+    }
+}
+
+/// A launch as `kernels/hip/emulation/driver.cpp` reads it, and the pieces that it sends along.
+fn request(launch: &Launch, bank: &Bank, seed: u64) -> (Vec<u8>, Vec<usize>) {
+    let mut out = Vec::new();
+    out.extend((launch.kernel.len() as u64).to_le_bytes());
+    out.extend(launch.kernel.as_bytes());
+    for number in launch.grid.into_iter().chain([launch.block, 1, 1]) {
+        out.extend(number.to_le_bytes());
+    }
+    out.extend(seed.to_le_bytes());
+    out.extend((launch.arguments.len() as u64).to_le_bytes());
+    out.extend(&launch.arguments);
+    let (mut addresses, mut pieces) = (Vec::new(), Vec::new());
+    for (index, word) in launch.arguments.as_chunks::<8>().0.iter().enumerate() {
+        let Some((piece, offset)) = place(Address(u64::from_le_bytes(*word))) else { continue };
+        let number = pieces.iter().position(|known| *known == piece).unwrap_or_else(|| {
+            pieces.push(piece);
+            pieces.len() - 1
+        });
+        addresses.push((8 * index as u32, number as u32, offset as u64));
+    }
+    out.extend((addresses.len() as u64).to_le_bytes());
+    for (offset, buffer, add) in &addresses {
+        out.extend(offset.to_le_bytes());
+        out.extend(buffer.to_le_bytes());
+        out.extend(add.to_le_bytes());
+    }
+    out.extend((pieces.len() as u64).to_le_bytes());
+    for piece in &pieces {
+        out.extend((bank.pieces[*piece].len() as u64).to_le_bytes());
+        out.extend(&bank.pieces[*piece]);
+    }
+    (out, pieces)
+}

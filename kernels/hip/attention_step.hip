@@ -1,0 +1,287 @@
+// The attention of one row in one launch: norms and rotary embedding of its heads, the cache's write, attention over parts of the keys,
+// and the merge of the parts by the block that comes last.
+//
+// Grid: (key heads, 1, parts). A block serves all query heads of one key head, at most 4 or 8, over one part of the keys that the row at
+// position `header[0] + first` sees. A wave takes four keys at a time, eight lanes a key for scores, a lane eight values of each value
+// row; it keeps its own largest score and sums. `partial` has room for heads * parts * (dim + 2) values, `counters` a zero for each key
+// head before and after. Heads have at most 256 values, a multiple of 8. Layout of the cache: cache.h.
+#include "heads.h"
+
+using namespace gpu;
+
+namespace {
+
+struct AttentionStepArguments {
+    const float* query;
+    const float* query_norm;
+    // The row's own, where it has some.
+    const float* keys;
+    const float* values;
+    const float* key_norm;
+    // The row's: `dim / 2` cosines, then as many sines.
+    const float* angles;
+    const u32* header;
+    Slots cached_keys;
+    Slots cached_values;
+    float* partial;
+    u32* counters;
+    float* output;
+    u32 first;
+    // Positions that the row sees, its own among them; all ones for no window.
+    u32 window;
+    u32 capacity;
+    u32 heads;
+    u32 key_heads;
+    u32 dim;
+    u32 parts;
+    // Whether the row has keys and values of its own, and whether values are normed.
+    u32 writes;
+    u32 value_norm;
+    float query_scale;
+    float eps;
+};
+
+constexpr u32 THREADS = 256;
+constexpr u32 WAVES = THREADS / WAVE;
+// Keys that a wave takes at a time, and lanes of each.
+constexpr u32 KEYS = 4;
+constexpr u32 LANES = WAVE / KEYS;
+// Parts of the keys that a merge has factors for.
+constexpr u32 MOST_PARTS = 32;
+
+// The keys of a part: from the first to behind the last.
+struct Range {
+    u32 from;
+    u32 to;
+};
+
+DEVICE Range keys_of(u32 position, u32 window, u32 part, u32 parts) {
+    const u32 begin = position >= window ? position + 1 - window : 0;
+    const u32 each = round_up(position + 1 - begin, parts);
+    const u32 from = begin + part * each;
+    return {from, smaller(from + each, position + 1)};
+}
+
+// A wave's sums over the keys it has seen, for S heads.
+template <u32 S>
+struct Sums {
+    float values[S][8];
+    float largest[S];
+    float weights[S];
+};
+
+// Norms and rotates the block's heads into `queries`, and writes the row's own key and value to the cache if `stores`.
+template <Format F, u32 S>
+DEVICE void prepare(const AttentionStepArguments& a, float* queries, u32 position, bool stores) {
+    SHARED(float, staged, (S + 2) * MOST_DIM);
+    const u32 shared = a.heads / a.key_heads;
+    const u32 items = a.writes != 0 ? shared + 2 : shared;
+    for (u32 item = wave(); item < items; item += WAVES) {
+        const bool is_query = item < shared, is_key = item == shared;
+        const float* from = is_query ? a.query + (block_x() * shared + item) * a.dim
+                                     : (is_key ? a.keys : a.values) + block_x() * a.dim;
+        Head head = read_head(from, a.dim);
+        const float* norm = is_query ? a.query_norm : is_key ? a.key_norm : nullptr;
+        if (is_query || is_key || a.value_norm != 0) head = normed_head(head, norm, a.dim, a.eps);
+        write_head(staged + item * MOST_DIM, a.dim, head);
+    }
+    barrier();
+    const u32 slot = position % a.capacity;
+    const u64 at = (static_cast<u64>(slot) * a.key_heads + block_x()) * a.dim + 8 * lane();
+    const bool is_there = 8 * lane() < a.dim;
+    for (u32 item = wave(); item < items; item += WAVES) {
+        const float* place = staged + item * MOST_DIM;
+        if (item < shared) {
+            write_head(queries + item * MOST_DIM, a.dim, rotated_head(place, a.angles, a.dim, a.query_scale));
+        } else if (stores && item == shared) {
+            write_eight<F>(a.cached_keys, at, rotated_head(place, a.angles, a.dim, 1.0f).at, is_there);
+        } else if (stores) {
+            write_eight<F>(a.cached_values, at, read_head(place, a.dim).at, is_there);
+        }
+    }
+    barrier();
+}
+
+// Scores of the keys from `base` on with each query: all lanes of a key know its scores.
+template <Format F, u32 S>
+DEVICE void scores_of(const AttentionStepArguments& a, const float* queries, u32 base, u32 to, float (&scores)[S]) {
+    const u32 key = smaller(base + lane() / LANES, to - 1);
+    const u64 start = (static_cast<u64>(key % a.capacity) * a.key_heads + block_x()) * a.dim;
+    UNROLL
+    for (u32 h = 0; h < S; ++h) scores[h] = 0.0f;
+    UNROLL
+    for (u32 round = 0; round < MOST_DIM / 8 / LANES; ++round) {
+        const u32 at = 8 * (round * LANES + lane() % LANES);
+        if (at < a.dim) {
+            float values[8];
+            read_eight<F>(a.cached_keys, start + at, values);
+            UNROLL
+            for (u32 h = 0; h < S; ++h) {
+                const Four low = load_four(queries + h * MOST_DIM + at), high = load_four(queries + h * MOST_DIM + at + 4);
+                UNROLL
+                for (u32 i = 0; i < 4; ++i) scores[h] += values[i] * low.at[i] + values[4 + i] * high.at[i];
+            }
+        }
+    }
+    UNROLL
+    for (u32 h = 0; h < S; ++h) {
+        scores[h] += exchange<4>(scores[h]);
+        scores[h] += exchange<2>(scores[h]);
+        scores[h] += exchange<1>(scores[h]);
+    }
+}
+
+// Adds the keys from `base` on to the sums.
+template <Format F, u32 S>
+DEVICE void add_keys(const AttentionStepArguments& a, const float* queries, u32 base, u32 to, Sums<S>& sums) {
+    float scores[S];
+    scores_of<F, S>(a, queries, base, to, scores);
+    const bool is_there = base + lane() / LANES < to;
+    UNROLL
+    for (u32 h = 0; h < S; ++h) {
+        float largest = is_there ? scores[h] : LOWEST;
+        largest = larger(largest, exchange<8>(largest));
+        largest = larger(sums.largest[h], larger(largest, exchange<16>(largest)));
+        const float rest = exponential(sums.largest[h] - largest);
+        scores[h] = is_there ? exponential(scores[h] - largest) : 0.0f;
+        float weights = scores[h] + exchange<8>(scores[h]);
+        weights += exchange<16>(weights);
+        sums.largest[h] = largest;
+        sums.weights[h] = sums.weights[h] * rest + weights;
+        UNROLL
+        for (u32 i = 0; i < 8; ++i) sums.values[h][i] *= rest;
+    }
+    UNROLL
+    for (u32 k = 0; k < KEYS; ++k) {
+        // Behind the last key the last one is read again, with a weight of zero.
+        const u32 key = smaller(base + k, to - 1);
+        const u64 start = (static_cast<u64>(key % a.capacity) * a.key_heads + block_x()) * a.dim;
+        float values[8] = {};
+        if (8 * lane() < a.dim) read_eight<F>(a.cached_values, start + 8 * lane(), values);
+        UNROLL
+        for (u32 h = 0; h < S; ++h) {
+            const float weight = broadcast(scores[h], k * LANES);
+            UNROLL
+            for (u32 i = 0; i < 8; ++i) sums.values[h][i] += weight * values[i];
+        }
+    }
+}
+
+// Merges the waves' sums: the heads themselves where there is one part, otherwise what is left of this part of them.
+template <u32 S>
+DEVICE void merge_waves(const AttentionStepArguments& a, const Sums<S>& sums) {
+    SHARED(float, gathered, WAVES* MOST_DIM);
+    SHARED(float, largest_of, WAVES* S);
+    SHARED(float, weights_of, WAVES* S);
+    const u32 shared = a.heads / a.key_heads, thread = thread_index();
+    if (lane() == 0) {
+        UNROLL
+        for (u32 h = 0; h < S; ++h) {
+            largest_of[h * WAVES + wave()] = sums.largest[h];
+            weights_of[h * WAVES + wave()] = sums.weights[h];
+        }
+    }
+    barrier();
+    UNROLL
+    for (u32 h = 0; h < S; ++h) {
+        if (h < shared) {
+            float largest = LOWEST;
+            UNROLL
+            for (u32 w = 0; w < WAVES; ++w) largest = larger(largest, largest_of[h * WAVES + w]);
+            float weights = 0.0f;
+            UNROLL
+            for (u32 w = 0; w < WAVES; ++w) {
+                weights += weights_of[h * WAVES + w] * exponential(largest_of[h * WAVES + w] - largest);
+            }
+            const float factor = exponential(sums.largest[h] - largest);
+            Head head;
+            UNROLL
+            for (u32 i = 0; i < 8; ++i) head.at[i] = sums.values[h][i] * factor;
+            write_head(gathered + wave() * MOST_DIM, a.dim, head);
+            barrier();
+            const u32 number = block_x() * shared + h;
+            float sum = 0.0f;
+            if (thread < a.dim) {
+                UNROLL
+                for (u32 w = 0; w < WAVES; ++w) sum += gathered[w * MOST_DIM + thread];
+            }
+            if (a.parts == 1) {
+                if (thread < a.dim) a.output[number * a.dim + thread] = sum / weights;
+            } else {
+                float* part = a.partial + (static_cast<u64>(number) * a.parts + block_z()) * (a.dim + 2);
+                if (thread < a.dim) part[thread] = sum;
+                if (thread == 0) {
+                    part[a.dim] = largest;
+                    part[a.dim + 1] = weights;
+                }
+            }
+            barrier();
+        }
+    }
+}
+
+// Merges the parts of the block's heads.
+template <u32 S>
+DEVICE void merge_parts(const AttentionStepArguments& a) {
+    SHARED(float, factors, S* MOST_PARTS);
+    const u32 shared = a.heads / a.key_heads, stride = a.dim + 2;
+    const float* parts = a.partial + static_cast<u64>(block_x()) * shared * a.parts * stride;
+    for (u32 item = thread_index(); item < shared * a.parts; item += THREADS) {
+        const float* of_head = parts + item / a.parts * a.parts * stride;
+        float largest = LOWEST;
+        for (u32 part = 0; part < a.parts; ++part) largest = larger(largest, of_head[part * stride + a.dim]);
+        float total = 0.0f;
+        for (u32 part = 0; part < a.parts; ++part) {
+            total += exponential(of_head[part * stride + a.dim] - largest) * of_head[part * stride + a.dim + 1];
+        }
+        factors[item] = exponential(of_head[item % a.parts * stride + a.dim] - largest) / total;
+    }
+    barrier();
+    for (u32 at = thread_index(); at < shared * a.dim; at += THREADS) {
+        const u32 h = at / a.dim, i = at % a.dim;
+        float sum = 0.0f;
+        for (u32 part = 0; part < a.parts; ++part) {
+            sum += factors[h * a.parts + part] * parts[(h * a.parts + part) * stride + i];
+        }
+        a.output[block_x() * shared * a.dim + at] = sum;
+    }
+}
+
+template <Format F, u32 S>
+DEVICE void compute(const AttentionStepArguments& a) {
+    SHARED(float, queries, S* MOST_DIM);
+    const u32 position = a.header[0] + a.first;
+    const Range keys = keys_of(position, a.window, block_z(), a.parts);
+    // The part that ends with the row's own position writes it first. Heads that are not there are zero.
+    for (u32 i = a.heads / a.key_heads * MOST_DIM + thread_index(); i < S * MOST_DIM; i += THREADS) queries[i] = 0.0f;
+    prepare<F, S>(a, queries, position, a.writes != 0 && keys.from < keys.to && keys.to == position + 1);
+    Sums<S> sums = {};
+    UNROLL
+    for (u32 h = 0; h < S; ++h) sums.largest[h] = LOWEST;
+    for (u32 base = keys.from + wave() * KEYS; base < keys.to; base += WAVES * KEYS) {
+        add_keys<F, S>(a, queries, base, keys.to, sums);
+    }
+    merge_waves<S>(a, sums);
+    if (a.parts > 1) {
+        SHARED(u32, arrived, 1);
+        device_barrier();
+        if (thread_index() == 0) {
+            const u32 before = atomic_add(a.counters + block_x(), 1);
+            if (before == a.parts - 1) a.counters[block_x()] = 0;
+            arrived[0] = before;
+        }
+        device_barrier();
+        if (arrived[0] == a.parts - 1) merge_parts<S>(a);
+    }
+}
+
+}  // namespace
+
+#define ATTENTION_STEP(suffix, format, shared) \
+    KERNEL(attention_step_##suffix, AttentionStepArguments, THREADS) { compute<format, shared>(arguments); }
+ATTENTION_STEP(f32_4, Format::F32, 4)
+ATTENTION_STEP(f16_4, Format::F16, 4)
+ATTENTION_STEP(q8_0_4, Format::Q8_0, 4)
+ATTENTION_STEP(f32_8, Format::F32, 8)
+ATTENTION_STEP(f16_8, Format::F16, 8)
+ATTENTION_STEP(q8_0_8, Format::Q8_0, 8)

@@ -1,0 +1,71 @@
+// Norm and rotary embedding of one head by one wave: a lane has eight neighbouring values.
+//
+// Heads have at most 256 values, a multiple of 16. Rotation is rotate-half: the first half of a head is rotated against the second.
+#pragma once
+
+#include "cache.h"
+#include "row.h"
+
+namespace gpu {
+
+// Values of the largest head.
+constexpr u32 MOST_DIM = WAVE * 8;
+
+struct Head {
+    float at[8];
+};
+
+// A lane's values of the head at `from`; zeros behind its end.
+DEVICE Head read_head(const float* from, u32 dim) {
+    Head head = {};
+    if (8 * lane() < dim) {
+        const Four low = load_four(from + 8 * lane()), high = load_four(from + 8 * lane() + 4);
+        UNROLL
+        for (u32 i = 0; i < 4; ++i) {
+            head.at[i] = low.at[i];
+            head.at[4 + i] = high.at[i];
+        }
+    }
+    return head;
+}
+
+DEVICE void write_head(float* to, u32 dim, const Head& head) {
+    if (8 * lane() < dim) {
+        store_four(to + 8 * lane(), {{head.at[0], head.at[1], head.at[2], head.at[3]}});
+        store_four(to + 8 * lane() + 4, {{head.at[4], head.at[5], head.at[6], head.at[7]}});
+    }
+}
+
+// `head / sqrt(mean(head^2) + eps)`, times `weight` if there is one. All lanes take part.
+DEVICE Head normed_head(const Head& head, const float* weight, u32 dim, float eps SITE_PARAMETER) {
+    float squares = 0.0f;
+    UNROLL
+    for (u32 i = 0; i < 8; ++i) squares += head.at[i] * head.at[i];
+    const float factor = norm_factor(wave_sum(squares SITE_ARGUMENT), dim, eps);
+    const Head weights = weight ? read_head(weight, dim) : Head{{1, 1, 1, 1, 1, 1, 1, 1}};
+    Head result;
+    UNROLL
+    for (u32 i = 0; i < 8; ++i) result.at[i] = head.at[i] * factor * weights.at[i];
+    return result;
+}
+
+// The head at `place`, rotated by `angles`, `dim / 2` cosines and as many sines, times `scale`. It comes from memory, where a lane finds
+// the other half of every size of head: all lanes have written it, and a barrier lies between.
+DEVICE Head rotated_head(const float* place, const float* angles, u32 dim, float scale) {
+    Head head = {};
+    const u32 half = dim / 2;
+    if (8 * lane() < dim) {
+        UNROLL
+        for (u32 i = 0; i < 8; ++i) {
+            const u32 at = 8 * lane() + i;
+            const bool is_low = at < half;
+            const u32 angle = is_low ? at : at - half;
+            const float own = place[at], other = place[is_low ? at + half : at - half];
+            const float cosine = angles[angle], sine = angles[half + angle];
+            head.at[i] = (own * cosine + (is_low ? -other : other) * sine) * scale;
+        }
+    }
+    return head;
+}
+
+}  // namespace gpu

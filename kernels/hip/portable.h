@@ -1,0 +1,58 @@
+// What kernels are written with: one interface, three compilers.
+//
+// clang for gfx11 processors (no ROCm, no device libraries), a plain C++ compiler for the emulation on the host, nvcc for
+// NVIDIA GPUs. Waves have 32 lanes everywhere, blocks have one dimension of whole waves, grids have three. Kernels depend
+// on nothing that is not an argument: no block or grid sizes from the runtime, no printing, no memory of their own.
+#pragma once
+
+namespace gpu {
+
+using i8 = signed char;
+using u8 = unsigned char;
+using u16 = unsigned short;
+using i32 = int;
+using u32 = unsigned int;
+using u64 = unsigned long long;
+
+constexpr u32 WAVE = 32;
+
+// Sixteen bytes, read and written at once; addresses are multiples of 16.
+struct alignas(16) Words4 {
+    u32 at[4];
+};
+
+// Four values, likewise.
+struct alignas(16) Four {
+    float at[4];
+};
+
+// One operand of a matrix product of 16x16x16 in f16: lane `l` has row (left) or column (right) `l % 16`, all 16 values of it.
+struct HalfFragment {
+    u32 at[8];
+};
+
+// The same in signed bytes.
+struct ByteFragment {
+    u32 at[4];
+};
+
+// The result: lane `l` has rows `2 i + l / 16` of column `l % 16`.
+struct FloatAccumulator {
+    float at[8];
+};
+
+struct IntAccumulator {
+    i32 at[8];
+};
+
+}  // namespace gpu
+
+#if defined(__AMDGCN__)
+#include "portable/amdgpu.h"
+#elif defined(__CUDACC__) || defined(__CUDA__)
+#include "portable/nvidia.h"
+#else
+#include "portable/host.h"
+#endif
+
+#include "arithmetic.h"
