@@ -13,12 +13,14 @@ type Layer = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Lowest first. Only the program, tests, benches and what joins a backend with another framework name one; a backend never
 /// knows the model, though its tests may run one.
-const LAYERS: [Layer; 11] = [
+const LAYERS: [Layer; 12] = [
     ("gemma-hal", &[], &[]),
     ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
     ("gemma-igpu", &["gemma-hal"], &["gemma-cpu", "gemma-matformer"]),
     // A driver that proofs run on; it knows none of us, and nobody links it.
     ("gemma-radv", &[], &[]),
+    // Executes kernels' machine code in tests; it knows none of us, and nothing that is shipped knows it.
+    ("gemma-rdna3", &[], &[]),
     ("gemma-matformer", &["gemma-hal"], &["gemma-cpu"]),
     ("gemma-text", &[], &[]),
     ("gemma-orchestrator", &["gemma-hal", "gemma-matformer", "gemma-text"], &["gemma-cpu", "gemma-igpu"]),
