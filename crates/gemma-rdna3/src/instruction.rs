@@ -15,6 +15,8 @@ pub(crate) mod scalar {
     pub(crate) const VCC: u8 = 106;
     /// Reads as zero, forgets what is written.
     pub(crate) const NULL: u8 = 124;
+    /// What relative moves count from.
+    pub(crate) const M0: u8 = 125;
     /// The mask of lanes that take part.
     pub(crate) const EXEC: u8 = 126;
 }

@@ -160,6 +160,11 @@ impl UnderWay {
         }
     }
 
+    /// Whether a load under way will still write this vector register.
+    pub(crate) fn will_write(&self, register: u8) -> bool {
+        self.touches(&Span { bank: Bank::Vector, first: register, count: 1 }, false, false)
+    }
+
     fn touches(&self, span: &Span, but_loads: bool, but_shares: bool) -> bool {
         (span.first..=span.first + (span.count - 1)).any(|register| {
             let (word, bit) = (usize::from(register >> 6), register & 63);

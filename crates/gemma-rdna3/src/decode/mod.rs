@@ -8,6 +8,7 @@ mod packed;
 mod scalar;
 mod vector;
 
+use crate::execute::{LDS_APERTURE, PRIVATE_APERTURE};
 use crate::instruction::{Bank, Body, Instruction, MAX_WORDS, Operand, Span, scalar::NULL};
 use crate::operations::number::Kind;
 
@@ -118,8 +119,9 @@ impl Reader<'_> {
             }
             128..=192 => Ok(Operand::Constant(u64::from(code - 128))),
             193..=208 => Ok(Operand::Constant(i64::from(192 - code as i32) as u64)),
-            // The aperture of LDS, for addresses that may be of either.
-            235 => Ok(Operand::Constant(crate::execute::LDS_APERTURE)),
+            // Where LDS and private memory are among the addresses of all memory.
+            235 => Ok(Operand::Constant(LDS_APERTURE)),
+            237 => Ok(Operand::Constant(PRIVATE_APERTURE)),
             240..=248 => Ok(Operand::Constant(inline_float(code, kind))),
             253 => Ok(Operand::Condition),
             255 => Ok(Operand::Constant(literal(self.literal()?, kind, sign_extended))),

@@ -188,6 +188,17 @@ impl Reader<'_> {
                 self.reads_vector(destination, 1)?;
                 self.writes_vector(other, 1)?;
             }
+            Special::MoveToRelative => {
+                // Which register is written is known only when it is.
+                return self.reads_scalar(scalar::M0, 1);
+            }
+            Special::MoveFromRelative => {
+                if !matches!(sources[0], Operand::Vector(_)) {
+                    return known(None);
+                }
+                self.reads.clear();
+                self.reads_scalar(scalar::M0, 1)?;
+            }
             Special::Permute(_) if !matches!(sources[0], Operand::Vector(_)) => return known(None),
             _ => {}
         }

@@ -23,6 +23,8 @@ use crate::wave::{Share, State, Trouble, Wave};
 
 /// Addresses from here on, of 4 GiB, are those of LDS for instructions that reach both.
 pub(crate) const LDS_APERTURE: u64 = 1 << 56;
+/// Where private memory would be; nothing is there.
+pub(crate) const PRIVATE_APERTURE: u64 = 1 << 57;
 
 /// What a step ended with.
 type Step = Result<(), Trouble>;

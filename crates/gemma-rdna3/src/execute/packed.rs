@@ -23,18 +23,16 @@ pub(super) fn run(wave: &mut Wave, body: &Packed) -> Result<(), Trouble> {
             negate_halves(body, &mut sources);
             let mut values = [0; LANES];
             function(&sources, &mut values);
+            if body.clamp {
+                values.iter_mut().for_each(|value| *value = limited(f32::from_bits(*value)).to_bits());
+            }
             if wave.flushes() {
                 flush_all(&mut values);
             }
             values
         }
         PackedRun::Dot(bits, chosen) => dot(body, &sources, bits, chosen),
-        PackedRun::Mixed(half) => {
-            if half.is_some() {
-                known &= u32::MAX;
-            }
-            mixed(wave, body, &sources, half)
-        }
+        PackedRun::Mixed(half) => mixed(wave, body, &sources, half),
     };
     wave.set_vector(register, &values, wave.exec(), known);
     Ok(())
@@ -63,9 +61,12 @@ fn halves(body: &Packed, sources: &[Lanes; 3], function: fn(&[Lanes; 3], &mut La
 }
 
 fn clamped(bits: u32) -> u32 {
-    let value = f16::from_bits(bits as u16).to_f32();
-    let value = if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) };
-    u32::from(f16::from_f32(value).to_bits())
+    u32::from(f16::from_f32(limited(f16::from_bits(bits as u16).to_f32())).to_bits())
+}
+
+/// Between zero and one; zero where it is no number.
+fn limited(value: f32) -> f32 {
+    if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) }
 }
 
 /// Signs of the two halves of factors, and of a float that is added.
@@ -111,11 +112,7 @@ fn mixed(wave: &Wave, body: &Packed, sources: &[Lanes; 3], half: Option<bool>) -
     let before = &wave.vectors[usize::from(body.destination)];
     std::array::from_fn(|lane| {
         let sum = part(0, lane).mul_add(part(1, lane), part(2, lane));
-        let sum = match (body.clamp, sum.is_nan()) {
-            (true, true) => 0.0,
-            (true, false) => sum.clamp(0.0, 1.0),
-            (false, _) => sum,
-        };
+        let sum = if body.clamp { limited(sum) } else { sum };
         let bits = u32::from(f16::from_f32(sum).to_bits());
         match half {
             None => sum.to_bits(),

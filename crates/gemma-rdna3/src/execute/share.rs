@@ -10,12 +10,16 @@ use crate::wave::{self, Wave};
 impl Machine<'_> {
     pub(super) fn share(&mut self, wave: &mut Wave, body: &ShareBody) -> Step {
         let exec = wave.exec();
+        // What is loaded may replace the addresses, so they are taken first.
+        let addresses = wave.vectors[usize::from(body.address)];
         let (span, writes_lds) = match body.share {
             Share::One(access, returns) => {
-                self.each(wave, body, access, body.offset, body.data, body.destination, returns)?;
+                wave.require(body.address, exec)?;
+                self.each(wave, &addresses, access, body.offset, body.data, body.destination, returns)?;
                 (access.written(body.destination, returns), !matches!(access, Access::Load(..)))
             }
             Share::LoadTwo(bytes, unit) => {
+                wave.require(body.address, exec)?;
                 for (index, offset) in offsets(body.offset, unit).into_iter().enumerate() {
                     let destination = body.destination + index as u8 * bytes / 4;
                     self.each(
@@ -31,8 +35,9 @@ impl Machine<'_> {
                 (Some(Span { bank: Bank::Vector, first: body.destination, count: bytes / 2 }), false)
             }
             Share::StoreTwo(bytes, unit) => {
+                wave.require(body.address, exec)?;
                 for (data, offset) in body.data.into_iter().zip(offsets(body.offset, unit)) {
-                    self.each(wave, body, Access::Store(bytes, false), offset, [data, 0], 0, false)?;
+                    self.each(wave, &addresses, Access::Store(bytes, false), offset, [data, 0], 0, false)?;
                 }
                 (None, true)
             }
@@ -49,7 +54,7 @@ impl Machine<'_> {
     fn each(
         &mut self,
         wave: &mut Wave,
-        body: &ShareBody,
+        addresses: &Lanes,
         access: Access,
         offset: u32,
         data: [u8; 2],
@@ -57,9 +62,6 @@ impl Machine<'_> {
         returns: bool,
     ) -> Step {
         let exec = wave.exec();
-        wave.require(body.address, exec)?;
-        // The destination may be the address register, so addresses are taken first.
-        let addresses = wave.vectors[usize::from(body.address)];
         for lane in (0..LANES).filter(|lane| exec >> lane & 1 != 0) {
             let address = u64::from(addresses[lane]) + u64::from(offset);
             self.local_lane(wave, access, lane, address, data, destination, returns)?;

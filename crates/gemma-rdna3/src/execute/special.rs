@@ -3,7 +3,7 @@
 use super::lanes::{defined, plain};
 use super::vector::{sources, wide_sources, write, write_wide};
 use crate::error::Problem;
-use crate::instruction::{Operand, Vector};
+use crate::instruction::{Operand, Vector, scalar};
 use crate::operations::number::Kind;
 use crate::operations::vector_three_float::{
     division_fused, division_fused_wide, division_scale, division_scale_wide,
@@ -75,6 +75,21 @@ pub(super) fn run(wave: &mut Wave, body: &Vector, operation: Special) -> Result<
         }
         Special::Permute(across) => permute(wave, body, across),
         Special::Swap => swap(wave, body)?,
+        Special::MoveToRelative => {
+            let ([values, ..], masks) = sources(wave, body);
+            let register = relative(wave, body.destination)?;
+            wave.set_vector(register, &values, masks.written, masks.defined);
+        }
+        Special::MoveFromRelative => {
+            let Operand::Vector(first) = body.sources[0] else {
+                return Err(
+                    Problem::Unsupported("a relative move from what is no register".to_owned()).into()
+                );
+            };
+            let register = relative(wave, first)?;
+            let (values, known, exec) = (wave.vectors[register], wave.defined[register], wave.exec());
+            wave.set_vector(usize::from(body.destination), &values, exec, known);
+        }
         Special::CountBelow(upper) => {
             let ([mask, addend, _], masks) = sources(wave, body);
             let values = std::array::from_fn(|lane| {
@@ -87,8 +102,19 @@ pub(super) fn run(wave: &mut Wave, body: &Vector, operation: Special) -> Result<
     Ok(())
 }
 
+/// A vector register counted from M0. A load into it must have been waited for.
+fn relative(wave: &Wave, first: u8) -> Result<usize, Problem> {
+    let register = u64::from(first) + wave.scalar(scalar::M0, 1);
+    let register =
+        u8::try_from(register).map_err(|_| Problem::Unsupported(format!("register v{register}")))?;
+    if wave.under_way.will_write(register) {
+        return Err(Problem::NotWaitedFor(format!("v{register}")));
+    }
+    Ok(usize::from(register))
+}
+
 fn condition_mask(wave: &Wave) -> u32 {
-    wave.scalar(crate::instruction::scalar::VCC, 1) as u32
+    wave.scalar(scalar::VCC, 1) as u32
 }
 
 fn carry(wave: &mut Wave, body: &Vector, order: Carry, carries_in: bool) {
@@ -123,8 +149,12 @@ fn multiply_add(wave: &mut Wave, body: &Vector, signed: bool) {
         out |= u32::from(sum >> 64 & 1 != 0) << lane;
         sum as u64
     });
+    let known = |index: usize| defined(wave, body.sources[index], Kind::B32);
+    let low = known(0) & known(1) & known(2);
     write_wide(wave, body, values, masks);
     wave.set_scalar(body.carry, 1, u64::from(out & masks.written));
+    // Compilers use the lower word alone, with anything in the upper word of what is added.
+    wave.defined[usize::from(body.destination)] |= low & masks.written;
 }
 
 fn read_lane(wave: &mut Wave, body: &Vector, lane: u32) -> Result<(), Trouble> {

@@ -68,6 +68,10 @@ pub(crate) enum Special {
     /// Lanes of a row by two scalar registers; whether of the other row.
     Permute(bool),
     Swap,
+    /// A move whose destination is counted from M0.
+    MoveToRelative,
+    /// A move whose source is counted from M0.
+    MoveFromRelative,
     /// Bits of a mask below the lane; whether of its upper half, which one wave of 32 lanes does not have.
     CountBelow(bool),
 }

@@ -207,7 +207,8 @@ pub(crate) fn approximate(value: f32, function: impl Fn(f64) -> f64) -> f32 {
 
 /// The sine or cosine of a number of turns; no number where the argument is not finite.
 pub(crate) fn turns(value: f64, function: impl Fn(f64) -> f64) -> f64 {
-    function(value.fract() * std::f64::consts::TAU)
+    // The remainder keeps the sign of zero.
+    function(value % 1.0 * std::f64::consts::TAU)
 }
 
 /// The biased exponent of a float.

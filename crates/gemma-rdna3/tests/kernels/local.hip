@@ -100,11 +100,13 @@ KERNEL(96) early_end(Sums arguments) {
     __shared__ i32 values[96];
     values[item()] = item() * 3;
     barrier();
+    i32 value = values[(item() + 64) % 96];
     if (item() < 32) {
-        arguments.counts[item()] = values[item() + 64];
+        arguments.counts[item()] = value;
         return;
     }
-    values[item()] += values[item() - 32];
+    barrier();
+    values[item()] = value + 1;
     barrier();
     arguments.counts[item()] = values[item() == 95 ? 32 : item() + 1];
 }

@@ -1,8 +1,6 @@
 //! Kernels that treat every element alike, against the same formulas in Rust, to the last bit.
 
-mod common;
-
-use common::{
+use crate::common::{
     Arguments, Random, floats, halves, in_every_variant, read_floats, read_halves, read_words, run, words,
 };
 use gemma_rdna3::Memory;

@@ -1,10 +1,8 @@
 //! What the tests share: sample kernels compiled by clang, arguments as bytes, random data.
 
-#![allow(dead_code)]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
 
 use gemma_rdna3::{CodeObject, Error, Memory, Options, Report, launch};
 
@@ -12,19 +10,28 @@ use gemma_rdna3::{CodeObject, Error, Memory, Options, Report, launch};
 pub(crate) const VARIANTS: [(&str, &str); 4] =
     [("gfx1103", "-O3"), ("gfx1103", "-O1"), ("gfx1100", "-O3"), ("gfx1100", "-O1")];
 
+/// Most instructions of a launch in these tests.
+pub(crate) const INSTRUCTIONS: u64 = 1_000_000;
+
 /// A tool of LLVM 17 or newer by name, from the environment variable or from the path.
 pub(crate) fn tool(name: &str, variable: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
     let names = (17..=22).rev().map(|version| format!("{name}-{version}")).chain([name.to_owned()]);
-    let found = names.into_iter().find(|name| {
+    let works = |name: &String| {
         Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
-    });
+    };
+    let found = names.into_iter().find(works).map(PathBuf::from);
     found.unwrap_or_else(|| {
         panic!("this test needs {name} 17 or newer (apt-get install clang-19 lld-19 llvm-19), or its path in {variable}")
     })
-    .into()
+}
+
+/// The compiler, looked for once.
+fn clang() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| tool("clang", "CLANG"))
 }
 
 /// The folder with the sample kernels.
@@ -39,10 +46,9 @@ pub(crate) fn compile(file: &str, (chip, level): (&str, &str)) -> Vec<u8> {
 
 /// The code object that clang makes of a file.
 pub(crate) fn compile_with(file: &Path, chip: &str, level: &str, flags: &[&str]) -> Vec<u8> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
     let directory = tempfile::tempdir().expect("a folder for the object");
-    let target = directory.path().join(format!("{}.co", COUNT.fetch_add(1, Ordering::Relaxed)));
-    let output = Command::new(tool("clang", "CLANG"))
+    let target = directory.path().join("object.co");
+    let output = Command::new(clang())
         .args(["-x", "hip", "--cuda-device-only", "--no-gpu-bundle-output", "-nogpuinc", "-nogpulib"])
         .args(["-std=c++17", "-Wall", "-Werror", "-ffp-contract=off", level])
         .arg(format!("--offload-arch={chip}"))
@@ -90,7 +96,7 @@ pub(crate) fn run(
     let kernel = object.kernel(name).unwrap_or_else(|| panic!("no kernel {name}"));
     let mut arguments = arguments.0;
     arguments.resize(kernel.argument_bytes(), 0);
-    let options = Options { seed, instructions: 50_000_000, ..Options::default() };
+    let options = Options { seed, instructions: INSTRUCTIONS, ..Options::default() };
     launch(object, kernel, [grid, 1, 1], [block, 1, 1], &arguments, memory, &options)
 }
 
