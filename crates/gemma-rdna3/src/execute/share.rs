@@ -24,7 +24,7 @@ impl Machine<'_> {
                     let destination = body.destination + index as u8 * bytes / 4;
                     self.each(
                         wave,
-                        body,
+                        &addresses,
                         Access::Load(bytes, Fill::Zeros),
                         offset,
                         body.data,
