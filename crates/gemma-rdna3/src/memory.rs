@@ -64,25 +64,24 @@ impl Memory {
         self.buffers.retain(|buffer| buffer.address != address);
     }
 
-    /// A value of up to eight bytes, as the machine reads it.
-    pub(crate) fn load(&self, address: u64, bytes: u32) -> Result<u64, Problem> {
-        let outside = Problem::OutOfBounds { address, bytes, write: false };
-        let found = self.read(address, bytes as usize).ok_or(outside)?;
-        let mut value = [0; 8];
-        value[..found.len()].copy_from_slice(found);
-        Ok(u64::from_le_bytes(value))
+    /// Four bytes, as the machine reads them.
+    pub(crate) fn word(&self, address: u64) -> Result<u64, Problem> {
+        let found = self.read(address, 4).and_then(|bytes| bytes.try_into().ok());
+        let word = found.map(u32::from_le_bytes).map(u64::from);
+        word.ok_or(Problem::OutOfBounds { address, bytes: 4, write: false })
     }
 
-    /// Writes the low bytes of a value, as the machine does.
-    pub(crate) fn store(&mut self, address: u64, bytes: u32, value: u64) -> Result<(), Problem> {
-        let outside = Problem::OutOfBounds { address, bytes, write: true };
-        let (buffer, offset) = self.locate(address, bytes as usize).ok_or(outside.clone())?;
-        let buffer = &mut self.buffers[buffer];
-        if !buffer.writable {
-            return Err(outside);
+    /// Writes bytes as the machine does.
+    #[inline]
+    pub(crate) fn store(&mut self, address: u64, values: &[u8]) -> Result<(), Problem> {
+        let buffer = self.locate(address, values.len());
+        match buffer.map(|(buffer, offset)| (&mut self.buffers[buffer], offset)) {
+            Some((buffer, offset)) if buffer.writable => {
+                buffer.bytes[offset..offset + values.len()].copy_from_slice(values);
+                Ok(())
+            }
+            _ => Err(Problem::OutOfBounds { address, bytes: values.len() as u32, write: true }),
         }
-        buffer.bytes[offset..offset + bytes as usize].copy_from_slice(&value.to_le_bytes()[..bytes as usize]);
-        Ok(())
     }
 
     fn add(&mut self, bytes: Vec<u8>, writable: bool) -> u64 {
@@ -112,15 +111,15 @@ mod tests {
         let mut memory = Memory::new();
         let first = memory.allocate_with(&[1, 2, 3, 4, 5]);
         let second = memory.allocate_constant(&[9; 4]);
-        assert_eq!(memory.load(first, 4), Ok(0x0403_0201));
-        assert_eq!(memory.load(first + 1, 4), Ok(0x0504_0302));
-        for (address, bytes) in [(first + 2, 4), (first + 5, 1), (first - 1, 1), (0, 4), (u64::MAX, 8)] {
-            let problem = Problem::OutOfBounds { address, bytes, write: false };
-            assert_eq!(memory.load(address, bytes), Err(problem), "{address:#x}");
+        assert_eq!(memory.word(first), Ok(0x0403_0201));
+        assert_eq!(memory.word(first + 1), Ok(0x0504_0302));
+        for address in [first + 2, first + 5, first - 1, 0, u64::MAX] {
+            let problem = Problem::OutOfBounds { address, bytes: 4, write: false };
+            assert_eq!(memory.word(address), Err(problem), "{address:#x}");
         }
         let problem = Problem::OutOfBounds { address: second, bytes: 1, write: true };
-        assert_eq!(memory.store(second, 1, 0), Err(problem));
-        assert_eq!(memory.store(first + 1, 2, 0xffff_aaaa), Ok(()));
+        assert_eq!(memory.store(second, &[0]), Err(problem));
+        assert_eq!(memory.store(first + 1, &[0xaa, 0xaa]), Ok(()));
         assert_eq!(memory.read(first, 5), Some(&[1, 0xaa, 0xaa, 4, 5][..]));
         memory.free(first);
         assert_eq!(memory.read(first, 1), None);

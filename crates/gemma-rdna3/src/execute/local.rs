@@ -1,5 +1,6 @@
 //! [`LocalMemory`]: the LDS of a workgroup, and which of its bytes were written.
 
+use super::memory::check;
 use crate::error::Problem;
 use crate::launch::Options;
 use crate::random::Random;
@@ -8,7 +9,8 @@ use crate::random::Random;
 #[derive(Debug)]
 pub(crate) struct LocalMemory {
     bytes: Vec<u8>,
-    written: Vec<bool>,
+    /// For each byte, all ones if it was written.
+    written: Vec<u8>,
     aligned: bool,
 }
 
@@ -16,33 +18,44 @@ impl LocalMemory {
     /// `size` bytes that hold random ones.
     pub(crate) fn new(size: usize, options: &Options, random: &mut Random) -> Self {
         let bytes = (0..size).map(|_| random.next() as u8).collect();
-        Self { bytes, written: vec![!options.undefined; size], aligned: options.aligned }
+        Self { bytes, written: vec![if options.undefined { 0 } else { u8::MAX }; size], aligned: options.aligned }
     }
 
-    /// A value of up to eight bytes, and whether all of them were written.
-    pub(crate) fn load(&self, address: u64, bytes: u32) -> Result<(u64, bool), Problem> {
+    /// Bytes, and whether all of them were written.
+    #[inline]
+    pub(super) fn bytes(&self, address: u64, bytes: u32) -> Result<(&[u8], bool), Problem> {
         let range = self.range(address, bytes)?;
-        let mut value = [0; 8];
-        value[..bytes as usize].copy_from_slice(&self.bytes[range.clone()]);
-        Ok((u64::from_le_bytes(value), self.written[range].iter().all(|written| *written)))
+        let written = self.written[range.clone()].iter().all(|written| *written != 0);
+        Ok((&self.bytes[range], written))
     }
 
-    pub(crate) fn store(&mut self, address: u64, bytes: u32, value: u64) -> Result<(), Problem> {
-        let range = self.range(address, bytes)?;
-        self.bytes[range.clone()].copy_from_slice(&value.to_le_bytes()[..bytes as usize]);
-        self.written[range].fill(true);
+    /// As [`Self::bytes`] for whole words, without saying what is wrong.
+    #[inline]
+    pub(super) fn found(&self, address: u64, bytes: usize) -> Option<(&[u8], bool)> {
+        if self.aligned && address & 3 != 0 {
+            return None;
+        }
+        let range = usize::try_from(address).ok()?..usize::try_from(address).ok()?.checked_add(bytes)?;
+        let (found, written) = (self.bytes.get(range.clone())?, self.written.get(range)?);
+        let word = |word: &[u8]| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]) == u32::MAX;
+        Some((found, written.chunks_exact(4).all(word)))
+    }
+
+    #[inline]
+    pub(super) fn store(&mut self, address: u64, values: &[u8]) -> Result<(), Problem> {
+        let range = self.range(address, values.len() as u32)?;
+        self.bytes[range.clone()].copy_from_slice(values);
+        self.written[range].fill(u8::MAX);
         Ok(())
     }
 
+    #[inline]
     fn range(&self, address: u64, bytes: u32) -> Result<std::ops::Range<usize>, Problem> {
-        let alignment = bytes.min(4);
         let end = address.saturating_add(u64::from(bytes));
         if end > self.bytes.len() as u64 {
             return Err(Problem::OutsideLds { address, bytes, size: self.bytes.len() as u32 });
         }
-        if self.aligned && address % u64::from(alignment) != 0 {
-            return Err(Problem::Misaligned { address, bytes, alignment });
-        }
+        check(address, bytes, self.aligned)?;
         Ok(address as usize..end as usize)
     }
 }

@@ -14,8 +14,7 @@ mod vector;
 pub(crate) use local::LocalMemory;
 
 use crate::error::Problem;
-use crate::instruction::{Bank, Global};
-use crate::instruction::{Body, Control, Instruction, Operand, ScalarBody, Span, When, scalar};
+use crate::instruction::{Bank, Body, Control, Instruction, Operand, ScalarBody, Span, When, scalar};
 use crate::memory::Memory;
 use crate::operations::scalar::Inputs;
 use crate::program::Program;
@@ -136,7 +135,7 @@ impl Machine<'_> {
             return Err(Problem::Misaligned { address, bytes, alignment: 4 }.into());
         }
         for index in 0..count {
-            let value = self.memory.load(address.wrapping_add(4 * u64::from(index)), 4)?;
+            let value = self.memory.word(address.wrapping_add(4 * u64::from(index)))?;
             if destination != scalar::NULL {
                 wave.set_scalar(destination + index, 1, value);
             }
@@ -144,10 +143,6 @@ impl Machine<'_> {
         let span = Span { bank: Bank::Scalar, first: destination, count };
         wave.under_way.share(Share { span: Some(span), writes_lds: false });
         Ok(())
-    }
-
-    fn global(&mut self, wave: &mut Wave, body: &Global) -> Step {
-        self.access(wave, body)
     }
 }
 

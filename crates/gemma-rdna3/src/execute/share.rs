@@ -1,5 +1,6 @@
 //! DS instructions: accesses to LDS, and exchanges between lanes that use its wires.
 
+use super::memory::{Place, Transfer};
 use super::{Machine, Step};
 use crate::instruction::{Bank, ShareBody, Span};
 use crate::operations::data_share::Share;
@@ -12,32 +13,36 @@ impl Machine<'_> {
         let exec = wave.exec();
         // What is loaded may replace the addresses, so they are taken first.
         let addresses = wave.vectors[usize::from(body.address)];
+        let at = |offset: u32| addresses.map(|address| u64::from(address) + u64::from(offset));
+        let exchanges = matches!(body.share, Share::Gather | Share::Scatter | Share::Swizzle);
+        if !exchanges {
+            wave.require(body.address, exec)?;
+        }
+        let mut place = Place::Local(self.local);
+        let all = Transfer {
+            access: Access::Load(0, Fill::Zeros),
+            data: body.data,
+            destination: body.destination,
+            returns: false,
+        };
         let (span, writes_lds) = match body.share {
             Share::One(access, returns) => {
-                wave.require(body.address, exec)?;
-                self.each(wave, &addresses, access, body.offset, body.data, body.destination, returns)?;
-                (access.written(body.destination, returns), !matches!(access, Access::Load(..)))
+                let transfer = Transfer { access, returns, ..all };
+                transfer.run(&mut place, wave, &at(body.offset), exec)?;
+                (transfer.written(), !matches!(access, Access::Load(..)))
             }
             Share::LoadTwo(bytes, unit) => {
-                wave.require(body.address, exec)?;
                 for (index, offset) in offsets(body.offset, unit).into_iter().enumerate() {
                     let destination = body.destination + index as u8 * bytes / 4;
-                    self.each(
-                        wave,
-                        &addresses,
-                        Access::Load(bytes, Fill::Zeros),
-                        offset,
-                        body.data,
-                        destination,
-                        false,
-                    )?;
+                    let transfer = Transfer { access: Access::Load(bytes, Fill::Zeros), destination, ..all };
+                    transfer.run(&mut place, wave, &at(offset), exec)?;
                 }
                 (Some(Span { bank: Bank::Vector, first: body.destination, count: bytes / 2 }), false)
             }
             Share::StoreTwo(bytes, unit) => {
-                wave.require(body.address, exec)?;
                 for (data, offset) in body.data.into_iter().zip(offsets(body.offset, unit)) {
-                    self.each(wave, &addresses, Access::Store(bytes, false), offset, [data, 0], 0, false)?;
+                    let transfer = Transfer { access: Access::Store(bytes, false), data: [data; 2], ..all };
+                    transfer.run(&mut place, wave, &at(offset), exec)?;
                 }
                 (None, true)
             }
@@ -47,25 +52,6 @@ impl Machine<'_> {
             }
         };
         wave.under_way.share(wave::Share { span, writes_lds });
-        Ok(())
-    }
-
-    /// An access of every lane that takes part.
-    fn each(
-        &mut self,
-        wave: &mut Wave,
-        addresses: &Lanes,
-        access: Access,
-        offset: u32,
-        data: [u8; 2],
-        destination: u8,
-        returns: bool,
-    ) -> Step {
-        let exec = wave.exec();
-        for lane in (0..LANES).filter(|lane| exec >> lane & 1 != 0) {
-            let address = u64::from(addresses[lane]) + u64::from(offset);
-            self.local_lane(wave, access, lane, address, data, destination, returns)?;
-        }
         Ok(())
     }
 }

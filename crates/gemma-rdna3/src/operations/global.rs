@@ -97,6 +97,15 @@ pub(crate) static TABLE: &[(u32, &str, &str, Access)] = rows! {
     0x56 "atomic_add_f32" Access::Atomic(4, Atomic::Apply(add_f32));
 };
 
+impl Access {
+    /// Bytes that a lane reads or writes.
+    pub(crate) fn bytes(self) -> u8 {
+        match self {
+            Self::Load(bytes, _) | Self::Store(bytes, _) | Self::Atomic(bytes, _) => bytes,
+        }
+    }
+}
+
 impl Atomic {
     /// What memory holds afterwards, of `bytes` bytes.
     pub(crate) fn apply(self, before: u64, operand: u64, comparand: u64, bytes: u8) -> u64 {

@@ -118,7 +118,8 @@ fn special_quotient(denominator: f64, numerator: f64) -> Option<f64> {
 }
 
 /// `v_div_scale_f32`: an operand of a quotient scaled so that no step of the division leaves the range, and whether the
-/// result must be scaled back.
+/// result must be scaled back. Where both the denominator's reciprocal and the quotient are too small, the guide scales
+/// the denominator up, which would make it infinite; it is scaled down here, which [`division_fused`] takes back.
 pub(crate) fn division_scale(value: f32, denominator: f32, numerator: f32) -> (f32, bool) {
     let tiny_reciprocal = denominator.recip().is_subnormal();
     let tiny_quotient = (numerator / denominator).is_subnormal();
@@ -130,7 +131,7 @@ pub(crate) fn division_scale(value: f32, denominator: f32, numerator: f32) -> (f
     } else if denominator.is_subnormal() {
         (scaled(true, 64), false)
     } else if tiny_reciprocal && tiny_quotient {
-        (scaled(value == denominator, 64), true)
+        (scaled(value == denominator, -64), true)
     } else if tiny_reciprocal {
         (scaled(true, -64), false)
     } else if tiny_quotient {
@@ -152,7 +153,7 @@ pub(crate) fn division_scale_wide(value: f64, denominator: f64, numerator: f64) 
     } else if denominator.is_subnormal() {
         (scaled(true, 128), false)
     } else if tiny_reciprocal && tiny_quotient {
-        (scaled(value == denominator, 128), true)
+        (scaled(value == denominator, -128), true)
     } else if tiny_reciprocal {
         (scaled(true, -128), false)
     } else if tiny_quotient {

@@ -40,7 +40,8 @@ fn every_instruction_has_the_name_that_the_disassembler_gives_it() {
     let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(folder()).expect("the sample kernels") {
         let path = entry.expect("an entry").path();
-        if path.extension().is_none_or(|extension| extension != "hip") {
+        // One kernel of faults is made of what is no instruction.
+        if path.extension().is_none_or(|extension| extension != "hip") || path.ends_with("faults.hip") {
             continue;
         }
         for (chip, level) in VARIANTS {
