@@ -75,7 +75,7 @@ pub(crate) enum Bank {
 }
 
 impl Span {
-    pub(crate) fn name(&self) -> String {
+    pub(crate) fn name(self) -> String {
         let letter = if self.bank == Bank::Scalar { 's' } else { 'v' };
         match self.count {
             1 => format!("{letter}{}", self.first),

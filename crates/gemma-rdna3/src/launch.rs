@@ -278,11 +278,11 @@ fn registers(kernel: &Kernel) -> Result<(), String> {
     for instruction in kernel.instructions().iter().flatten() {
         let spans = instruction.reads.iter().chain(&instruction.writes);
         let vector = spans.filter(|span| span.bank == Bank::Vector);
-        if let Some(span) = vector.max_by_key(|span| u32::from(span.first) + u32::from(span.count)) {
-            if u32::from(span.first) + u32::from(span.count) > most {
-                let (name, address) = (instruction.mnemonic(), instruction.address());
-                return Err(format!("{name} at {address:#x} names {}; the kernel has {most}", span.name()));
-            }
+        if let Some(span) = vector.max_by_key(|span| u32::from(span.first) + u32::from(span.count))
+            && u32::from(span.first) + u32::from(span.count) > most
+        {
+            let (name, address) = (instruction.mnemonic(), instruction.address());
+            return Err(format!("{name} at {address:#x} names {}; the kernel has {most}", span.name()));
         }
     }
     Ok(())

@@ -56,7 +56,7 @@ impl Program {
         let offset = address.wrapping_sub(self.start);
         let index = usize::try_from(offset / 4).ok().and_then(|word| self.index.get(word));
         match index {
-            Some(index) if offset % 4 == 0 && *index != INSIDE => Ok(*index as usize),
+            Some(index) if offset.is_multiple_of(4) && *index != INSIDE => Ok(*index as usize),
             _ => Err(Problem::Jump(address)),
         }
     }

@@ -88,7 +88,7 @@ impl Wave {
         }
         self.scalars[usize::from(register & 127)] = value as u32;
         if count == 2 {
-            self.scalars[usize::from(register + 1 & 127)] = (value >> 32) as u32;
+            self.scalars[usize::from((register + 1) & 127)] = (value >> 32) as u32;
         }
     }
 
@@ -152,8 +152,8 @@ impl UnderWay {
             Body::Share(_) => (false, true),
             _ => (false, false),
         };
-        let read = instruction.reads.iter().find(|span| self.touches(span, false, false));
-        let written = || instruction.writes.iter().find(|span| self.touches(span, load, share));
+        let read = instruction.reads.iter().find(|span| self.touches(**span, false, false));
+        let written = || instruction.writes.iter().find(|span| self.touches(**span, load, share));
         match read.or_else(written) {
             Some(span) => Err(Problem::NotWaitedFor(span.name())),
             None => Ok(()),
@@ -162,10 +162,10 @@ impl UnderWay {
 
     /// Whether a load under way will still write this vector register.
     pub(crate) fn will_write(&self, register: u8) -> bool {
-        self.touches(&Span { bank: Bank::Vector, first: register, count: 1 }, false, false)
+        self.touches(Span { bank: Bank::Vector, first: register, count: 1 }, false, false)
     }
 
-    fn touches(&self, span: &Span, but_loads: bool, but_shares: bool) -> bool {
+    fn touches(&self, span: Span, but_loads: bool, but_shares: bool) -> bool {
         (span.first..=span.first + (span.count - 1)).any(|register| {
             let (word, bit) = (usize::from(register >> 6), register & 63);
             match span.bank {
@@ -182,7 +182,7 @@ impl UnderWay {
     pub(crate) fn load(&mut self, span: Option<Span>) {
         self.loads.push_back(span);
         self.wait_for_loads(MAX_UNDER_WAY);
-        span.iter().for_each(|span| mark(&mut self.loaded, span));
+        span.iter().for_each(|span| mark(&mut self.loaded, *span));
     }
 
     /// An access to LDS or a scalar load was started.
@@ -201,7 +201,7 @@ impl UnderWay {
         self.loads.drain(..self.loads.len() - count);
         self.loaded = [0; 4];
         for span in self.loads.iter().flatten() {
-            mark(&mut self.loaded, span);
+            mark(&mut self.loaded, *span);
         }
     }
 
@@ -224,7 +224,7 @@ impl UnderWay {
         (self.shared, self.scalars) = ([0; 4], 0);
         for span in self.shares.iter().filter_map(|share| share.span) {
             match span.bank {
-                Bank::Vector => mark(&mut self.shared, &span),
+                Bank::Vector => mark(&mut self.shared, span),
                 Bank::Scalar => {
                     for register in span.first..span.first + span.count {
                         self.scalars |= 1 << register;
@@ -235,7 +235,7 @@ impl UnderWay {
     }
 }
 
-fn mark(registers: &mut [u64; 4], span: &Span) {
+fn mark(registers: &mut [u64; 4], span: Span) {
     for register in span.first..=span.first + (span.count - 1) {
         registers[usize::from(register >> 6)] |= 1 << (register & 63);
     }

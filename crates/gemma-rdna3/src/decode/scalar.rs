@@ -164,7 +164,7 @@ impl Reader<'_> {
                 let any = |count: u32| if count == 63 { ANY } else { count };
                 ("s_waitcnt", Control::Wait { loads: any(loads), shares: any(shares), stores: ANY })
             }
-            0x11 if constant & 15 == 0 => ("s_round_mode", Control::Nothing),
+            0x11 if constant.trailing_zeros() >= 4 => ("s_round_mode", Control::Nothing),
             0x11 => return refuse("a rounding other than to the nearest even number"),
             0x12 => ("s_denorm_mode", Control::Denormals(bits(constant, 0, 4) as u8)),
             0x30 => ("s_endpgm", Control::End),

@@ -18,7 +18,11 @@ impl LocalMemory {
     /// `size` bytes that hold random ones.
     pub(crate) fn new(size: usize, options: &Options, random: &mut Random) -> Self {
         let bytes = (0..size).map(|_| random.next() as u8).collect();
-        Self { bytes, written: vec![if options.undefined { 0 } else { u8::MAX }; size], aligned: options.aligned }
+        Self {
+            bytes,
+            written: vec![if options.undefined { 0 } else { u8::MAX }; size],
+            aligned: options.aligned,
+        }
     }
 
     /// Bytes, and whether all of them were written.

@@ -67,16 +67,13 @@ fn addresses(wave: &Wave, body: &Global) -> [u64; LANES] {
     let first = usize::from(body.address);
     let low = &wave.vectors[first];
     let offset = i64::from(body.offset);
-    match body.base {
-        Some(base) => {
-            let base = wave.scalar(base, 2).wrapping_add_signed(offset);
-            low.map(|low| base.wrapping_add(u64::from(low)))
-        }
-        None => {
-            let high = &wave.vectors[first + 1];
-            let address = |lane: usize| u64::from(low[lane]) | u64::from(high[lane]) << 32;
-            std::array::from_fn(|lane| address(lane).wrapping_add_signed(offset))
-        }
+    if let Some(base) = body.base {
+        let base = wave.scalar(base, 2).wrapping_add_signed(offset);
+        low.map(|low| base.wrapping_add(u64::from(low)))
+    } else {
+        let high = &wave.vectors[first + 1];
+        let address = |lane: usize| u64::from(low[lane]) | u64::from(high[lane]) << 32;
+        std::array::from_fn(|lane| address(lane).wrapping_add_signed(offset))
     }
 }
 
@@ -203,7 +200,7 @@ impl Transfer {
         };
         let operand = value(self.data[0])?;
         let comparand = if atomic.compares() { value(self.data[1])? } else { 0 };
-        if address % u64::from(bytes) != 0 {
+        if !address.is_multiple_of(u64::from(bytes)) {
             // An atomic operation on two words would not be one.
             return Err(Problem::Misaligned {
                 address,

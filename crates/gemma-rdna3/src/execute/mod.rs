@@ -68,7 +68,10 @@ impl Machine<'_> {
             }
             Body::Vector(body) => vector::run(wave, body),
             Body::Dual(pair) => vector::run_dual(wave, pair),
-            Body::Packed(body) => packed::run(wave, body),
+            Body::Packed(body) => {
+                packed::run(wave, body);
+                Ok(())
+            }
             Body::Matrix(body) => matrix::run(wave, body),
             Body::Global(body) => self.global(wave, body),
             Body::Share(body) => self.share(wave, body),
@@ -103,7 +106,7 @@ impl Machine<'_> {
                 }
             }
             Control::GetAddress(destination) => {
-                wave.set_scalar(destination, 2, self.image.wrapping_add(after))
+                wave.set_scalar(destination, 2, self.image.wrapping_add(after));
             }
             Control::Jump { target, link } => {
                 let target = wave.scalar(target, 2).wrapping_sub(self.image);
@@ -130,7 +133,7 @@ impl Machine<'_> {
     }
 
     fn scalar_load(&mut self, wave: &mut Wave, address: u64, destination: u8, count: u8) -> Step {
-        if address % 4 != 0 {
+        if !address.is_multiple_of(4) {
             let bytes = 4 * u32::from(count);
             return Err(Problem::Misaligned { address, bytes, alignment: 4 }.into());
         }

@@ -7,9 +7,9 @@ use crate::instruction::{Operand, Packed, PackedRun};
 use crate::operations::number::Kind;
 use crate::operations::packed::dot_integers;
 use crate::operations::{LANES, Lanes};
-use crate::wave::{Trouble, Wave};
+use crate::wave::Wave;
 
-pub(super) fn run(wave: &mut Wave, body: &Packed) -> Result<(), Trouble> {
+pub(super) fn run(wave: &mut Wave, body: &Packed) {
     let mut known = u32::MAX;
     let mut sources = [[0; LANES]; 3];
     for (index, kind) in body.kinds.iter().enumerate() {
@@ -35,7 +35,6 @@ pub(super) fn run(wave: &mut Wave, body: &Packed) -> Result<(), Trouble> {
         PackedRun::Mixed(half) => mixed(wave, body, &sources, half),
     };
     wave.set_vector(register, &values, wave.exec(), known);
-    Ok(())
 }
 
 /// The function of one half, applied to the halves that the instruction names, for the lower result and the upper one.

@@ -59,18 +59,17 @@ pub(super) fn run_dual(wave: &mut Wave, pair: &[Vector; 2]) -> Result<(), Troubl
 fn narrow(wave: &Wave, body: &Vector) -> (Lanes, Masks) {
     let (sources, mut masks) = sources(wave, body);
     let mut values = [0; LANES];
-    match body.run {
-        Run::Narrow(function) => function(&sources, &mut values),
-        _ => {
-            let chosen = super::operand(wave, body.mask, 1) as u32;
-            for (lane, value) in values.iter_mut().enumerate() {
-                *value = sources[usize::from(chosen >> lane & 1 != 0)][lane];
-            }
-            let [first, second] =
-                [0, 1].map(|index: usize| defined(wave, body.sources[index], body.kinds[index]));
-            if body.lanes.is_none() {
-                masks.defined = first & !chosen | second & chosen;
-            }
+    if let Run::Narrow(function) = body.run {
+        function(&sources, &mut values)
+    } else {
+        let chosen = super::operand(wave, body.mask, 1) as u32;
+        for (lane, value) in values.iter_mut().enumerate() {
+            *value = sources[usize::from(chosen >> lane & 1 != 0)][lane];
+        }
+        let [first, second] =
+            [0, 1].map(|index: usize| defined(wave, body.sources[index], body.kinds[index]));
+        if body.lanes.is_none() {
+            masks.defined = first & !chosen | second & chosen;
         }
     }
     (values, masks)

@@ -1,5 +1,7 @@
 //! Comparisons (VOPC): a bit a lane, to a scalar register or, as `v_cmpx`, to EXEC.
 
+use std::cmp::Ordering;
+
 use half::f16;
 
 use super::number::{Kind, Number, class};
@@ -32,48 +34,32 @@ macro_rules! test {
     };
 }
 
+/// Rows for the relations of one type; the number of each is the set of relations it accepts, as [`relation`] has them.
+macro_rules! relations {
+    ($run:ident, $lanes:ty, $base:expr, $prefix:literal, $suffix:literal, $type:ty, $($name:literal $set:literal),*) => {
+        [$(
+            test!($run, $lanes, $base + $set, concat!($prefix, $name, $suffix), $type, $type, |a, b| {
+                relation(a, b) & $set != 0
+            }),
+        )*]
+    };
+}
+
 macro_rules! floats {
     ($run:ident, $lanes:ty, $base:expr, $prefix:literal, $suffix:literal, $type:ty) => {
-        [
-            test!($run, $lanes, $base, concat!($prefix, "f_", $suffix), $type, $type, |a, b| false),
-            test!($run, $lanes, $base + 1, concat!($prefix, "lt_", $suffix), $type, $type, |a, b| a < b),
-            test!($run, $lanes, $base + 2, concat!($prefix, "eq_", $suffix), $type, $type, |a, b| a == b),
-            test!($run, $lanes, $base + 3, concat!($prefix, "le_", $suffix), $type, $type, |a, b| a <= b),
-            test!($run, $lanes, $base + 4, concat!($prefix, "gt_", $suffix), $type, $type, |a, b| a > b),
-            test!($run, $lanes, $base + 5, concat!($prefix, "lg_", $suffix), $type, $type, |a, b| a < b
-                || a > b),
-            test!($run, $lanes, $base + 6, concat!($prefix, "ge_", $suffix), $type, $type, |a, b| a >= b),
-            test!($run, $lanes, $base + 7, concat!($prefix, "o_", $suffix), $type, $type, |a, b| a
-                .partial_cmp(&b)
-                .is_some()),
-            test!($run, $lanes, $base + 8, concat!($prefix, "u_", $suffix), $type, $type, |a, b| a
-                .partial_cmp(&b)
-                .is_none()),
-            test!($run, $lanes, $base + 9, concat!($prefix, "nge_", $suffix), $type, $type, |a, b| !(a >= b)),
-            test!($run, $lanes, $base + 10, concat!($prefix, "nlg_", $suffix), $type, $type, |a, b| !(a < b
-                || a > b)),
-            test!($run, $lanes, $base + 11, concat!($prefix, "ngt_", $suffix), $type, $type, |a, b| !(a > b)),
-            test!($run, $lanes, $base + 12, concat!($prefix, "nle_", $suffix), $type, $type, |a, b| !(a
-                <= b)),
-            test!($run, $lanes, $base + 13, concat!($prefix, "neq_", $suffix), $type, $type, |a, b| a != b),
-            test!($run, $lanes, $base + 14, concat!($prefix, "nlt_", $suffix), $type, $type, |a, b| !(a < b)),
-            test!($run, $lanes, $base + 15, concat!($prefix, "t_", $suffix), $type, $type, |a, b| true),
-        ]
+        relations!(
+            $run, $lanes, $base, $prefix, $suffix, $type, "f_" 0, "lt_" 1, "eq_" 2, "le_" 3, "gt_" 4, "lg_" 5,
+            "ge_" 6, "o_" 7, "u_" 8, "nge_" 9, "nlg_" 10, "ngt_" 11, "nle_" 12, "neq_" 13, "nlt_" 14, "t_" 15
+        )
     };
 }
 
 macro_rules! integers {
     ($run:ident, $lanes:ty, $base:expr, $prefix:literal, $suffix:literal, $type:ty) => {
-        [
-            test!($run, $lanes, $base, concat!($prefix, "f_", $suffix), $type, $type, |a, b| false),
-            test!($run, $lanes, $base + 1, concat!($prefix, "lt_", $suffix), $type, $type, |a, b| a < b),
-            test!($run, $lanes, $base + 2, concat!($prefix, "eq_", $suffix), $type, $type, |a, b| a == b),
-            test!($run, $lanes, $base + 3, concat!($prefix, "le_", $suffix), $type, $type, |a, b| a <= b),
-            test!($run, $lanes, $base + 4, concat!($prefix, "gt_", $suffix), $type, $type, |a, b| a > b),
-            test!($run, $lanes, $base + 5, concat!($prefix, "ne_", $suffix), $type, $type, |a, b| a != b),
-            test!($run, $lanes, $base + 6, concat!($prefix, "ge_", $suffix), $type, $type, |a, b| a >= b),
-            test!($run, $lanes, $base + 7, concat!($prefix, "t_", $suffix), $type, $type, |a, b| true),
-        ]
+        relations!(
+            $run, $lanes, $base, $prefix, $suffix, $type, "f_" 0, "lt_" 1, "eq_" 2, "le_" 3, "gt_" 4, "ne_" 5,
+            "ge_" 6, "t_" 7
+        )
     };
 }
 
@@ -126,6 +112,17 @@ pub(crate) fn find(opcode: u32) -> Option<&'static Entry> {
     // Always and never do not exist on 16-bit integers.
     let missing = matches!(opcode % TO_EXEC, 0x30 | 0x37 | 0x38 | 0x3f);
     all.into_iter().find(|entry| u32::from(entry.opcode) == opcode && !missing)
+}
+
+/// 1 below, 2 equal, 4 above, 8 where one is no number.
+#[inline(always)]
+fn relation<T: PartialOrd>(a: T, b: T) -> u32 {
+    match a.partial_cmp(&b) {
+        Some(Ordering::Less) => 1,
+        Some(Ordering::Equal) => 2,
+        Some(Ordering::Greater) => 4,
+        None => 8,
+    }
 }
 
 fn class_half(value: f16) -> u32 {

@@ -111,9 +111,9 @@ pub(crate) static TWO: &[Scalar] = &[
     row!(0x2a, "s_bfm_b32", NARROW, |i| (low(((1 << (i.a & 31)) - 1) << (i.b & 31)), None)),
     row!(0x2b, "s_bfm_b64", [2, 1, 1], |i| (((1 << (i.a & 63)) - 1) << (i.b & 63), None)),
     row!(0x2c, "s_mul_i32", NARROW, |i| (low(i.a.wrapping_mul(i.b)), None)),
-    row!(0x2d, "s_mul_hi_u32", NARROW, |i| (i.a * i.b >> 32, None)),
+    row!(0x2d, "s_mul_hi_u32", NARROW, |i| ((i.a * i.b) >> 32, None)),
     row!(0x2e, "s_mul_hi_i32", NARROW, |i| (
-        signed(i64::from(i.a as i32) * i64::from(i.b as i32) >> 32),
+        signed((i64::from(i.a as i32) * i64::from(i.b as i32)) >> 32),
         None
     )),
     row!(0x30, "s_cselect_b32", NARROW, |i| (if i.condition { i.a } else { i.b }, None)),

@@ -34,7 +34,7 @@ pub(crate) static ONE: &[Scalar] = &[
     row!(0x12, "s_bitset1_b32", NARROW, keeping, |i| (low(i.before | 1 << (i.a & 31)), None)),
     row!(0x13, "s_bitset1_b64", UP, keeping, |i| (i.before | 1 << (i.a & 63), None)),
     row!(0x14, "s_bitreplicate_b64_b32", UP, |i| {
-        ((0..32).fold(0, |all, bit| all | (i.a >> bit & 1) * 3 << (2 * bit)), None)
+        ((0..32).fold(0, |all, bit| all | ((i.a >> bit & 1) * 3) << (2 * bit)), None)
     }),
     row!(0x15, "s_abs_i32", NARROW, |i| nonzero(u64::from((i.a as i32).unsigned_abs()))),
     row!(0x16, "s_bcnt0_i32_b32", NARROW, |i| nonzero(u64::from((i.a as u32).count_zeros()))),
@@ -79,5 +79,5 @@ fn quads(value: u64, quads: u32) -> u64 {
 }
 
 fn whole_quads(value: u64, quads: u32) -> u64 {
-    (0..quads).fold(0, |all, quad| all | u64::from(value >> (4 * quad) & 15 != 0) * 15 << (4 * quad))
+    (0..quads).fold(0, |all, quad| all | (u64::from(value >> (4 * quad) & 15 != 0) * 15) << (4 * quad))
 }

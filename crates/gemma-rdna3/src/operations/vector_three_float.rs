@@ -167,19 +167,13 @@ pub(crate) fn division_scale_wide(value: f64, denominator: f64, numerator: f64) 
 /// 2^32 fits neither case; quotients above one were scaled down and those below it up.
 pub(crate) fn division_fused(a: f32, b: f32, c: f32, scaled: bool) -> f32 {
     let value = a.mul_add(b, c);
-    match scaled {
-        false => value,
-        true => libm::ldexpf(value, if exponent(c) > 127 { 64 } else { -64 }),
-    }
+    if scaled { libm::ldexpf(value, if exponent(c) > 127 { 64 } else { -64 }) } else { value }
 }
 
 /// `v_div_fmas_f64`.
 pub(crate) fn division_fused_wide(a: f64, b: f64, c: f64, scaled: bool) -> f64 {
     let value = a.mul_add(b, c);
-    match scaled {
-        false => value,
-        true => libm::ldexp(value, if exponent_wide(c) > 1023 { 128 } else { -128 }),
-    }
+    if scaled { libm::ldexp(value, if exponent_wide(c) > 1023 { 128 } else { -128 }) } else { value }
 }
 
 fn signed_norm(value: f32) -> u32 {

@@ -28,13 +28,13 @@ pub(crate) static TABLE: &[Entry] = &[
     narrow!(
         0x0a,
         "v_mul_hi_i32_i24",
-        i32 = |a: i32, b: i32| { (i64::from(signed24(a)) * i64::from(signed24(b)) >> 32) as i32 }
+        i32 = |a: i32, b: i32| { ((i64::from(signed24(a)) * i64::from(signed24(b))) >> 32) as i32 }
     ),
     narrow!(0x0b, "v_mul_u32_u24", u32 = |a: u32, b: u32| (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff)),
     narrow!(
         0x0c,
         "v_mul_hi_u32_u24",
-        u32 = |a: u32, b: u32| { (u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff) >> 32) as u32 }
+        u32 = |a: u32, b: u32| { ((u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff)) >> 32) as u32 }
     ),
     narrow!(0x0f, "v_min_f32", f32 = |a: f32, b: f32| minimum(a, b)),
     narrow!(0x10, "v_max_f32", f32 = |a: f32, b: f32| maximum(a, b)),

@@ -82,8 +82,8 @@ fn mixed_bits(a: i32, b: i32) -> i32 {
     value = value.wrapping_add(ua.count_ones() + ua.leading_zeros() + ub.trailing_zeros());
     let difference = if a > b { a.wrapping_sub(b) } else { b.wrapping_sub(a) };
     value ^= (difference as u32).wrapping_mul(2654435761);
-    let high = (u64::from(ua) * u64::from(ub) >> 32) as u32;
-    value = value.wrapping_add(high.wrapping_add((i64::from(a) * i64::from(b) >> 32) as u32));
+    let high = ((u64::from(ua) * u64::from(ub)) >> 32) as u32;
+    value = value.wrapping_add(high.wrapping_add(((i64::from(a) * i64::from(b)) >> 32) as u32));
     let bytes = i32::from((ua >> 8) as i8) * i32::from(ub as u8);
     value = value.wrapping_add((bytes as u32).wrapping_add(ua >> 5 & 0x3ff));
     value = value & 0xffff | ub << 16;

@@ -1,5 +1,6 @@
 //! Sample kernels, compiled by clang in four ways and executed, against the same formulas in Rust.
 
+mod assembly;
 mod atomics;
 mod common;
 mod control;
