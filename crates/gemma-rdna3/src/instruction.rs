@@ -138,6 +138,8 @@ pub(crate) struct ScalarBody {
 pub(crate) enum Control {
     /// Nothing that is observable here: hints, delays, priorities, cache invalidation.
     Nothing,
+    /// Nothing, in the place of a vector operation.
+    VectorNothing,
     End,
     Barrier,
     /// Waits until at most so many are under way: of loads, of LDS and scalar loads, of stores.

@@ -41,6 +41,8 @@ pub(crate) struct Wave {
     /// Index of the next instruction.
     pub(crate) next: usize,
     pub(crate) under_way: UnderWay,
+    /// The sums of a matrix product that was the last vector operation.
+    pub(crate) product: Option<u8>,
     pub(crate) state: State,
 }
 
@@ -65,6 +67,7 @@ impl Wave {
             mode,
             next: 0,
             under_way: UnderWay::default(),
+            product: None,
             state: State::Running,
         }
     }

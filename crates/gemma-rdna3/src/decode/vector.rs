@@ -1,7 +1,7 @@
 //! Decoding of vector instructions: VOP1, VOP2, VOPC, VOP3, VOPD, and their forms that read other lanes (DPP).
 
 use super::{Decoded, Parts, Reader, bits, known, refuse, single};
-use crate::instruction::{Body, LaneSelection, Operand, Pattern, Vector, scalar};
+use crate::instruction::{Body, Control, LaneSelection, Operand, Pattern, Vector, scalar};
 use crate::operations::number::Kind;
 use crate::operations::vector_three::SATURATING;
 use crate::operations::vector_two::{ACCUMULATING, DUAL, WITH_ADDEND, WITH_FACTOR};
@@ -30,6 +30,9 @@ struct Modifiers {
 
 impl Reader<'_> {
     pub(super) fn vector_one(&mut self, word: u32) -> Decoded<Parts> {
+        if bits(word, 9, 8) == 0 {
+            return Ok((single("v_nop"), Body::Control(Control::VectorNothing)));
+        }
         let entry = known(find(vector_one::TABLE, bits(word, 9, 8)))?;
         self.short(entry, bits(word, 17, 8), &[bits(word, 0, 9)], None)
     }

@@ -1,7 +1,7 @@
 //! Products of 16 x 16 matrices (WMMA) with the layout that a wave of 32 lanes has.
 //!
 //! A: lane l holds row l % 16, elements of 16 columns one after another in its registers; B: lane l holds column l % 16.
-//! Lanes 16 to 31 must hold the same as lanes 0 to 15. C and D: register r, lane l is row 2 r + l / 16, column l % 16.
+//! Lanes 16 to 31 must hold the same as lanes 0 to 15, and a factor must not be what the product right before gave. C and D: register r, lane l is row 2 r + l / 16, column l % 16.
 //! Source: AMD, "RDNA3 Instruction Set Architecture", 7.9.
 
 use half::{bf16, f16};
@@ -24,6 +24,7 @@ pub(super) fn run(wave: &mut Wave, body: &Matrix) -> Result<(), Trouble> {
         let problem = Problem::Matrix("a matrix product must run in all lanes".to_owned());
         return Err(problem.into());
     }
+    follows(wave, body)?;
     let mut known = u32::MAX;
     for index in [0, 1] {
         known &= same_copies(wave, body, index)?;
@@ -39,6 +40,21 @@ pub(super) fn run(wave: &mut Wave, body: &Matrix) -> Result<(), Trouble> {
         let operand = shifted(body.sources[2], register);
         let sum_known = known & defined(wave, operand, Kind::B32);
         wave.set_vector(usize::from(body.destination) + register, values, u32::MAX, sum_known);
+    }
+    wave.product = Some(body.destination);
+    Ok(())
+}
+
+/// That no factor is a sum of the product right before: the hardware needs another vector operation between the two.
+fn follows(wave: &Wave, body: &Matrix) -> Result<(), Problem> {
+    let Some(sums) = wave.product else { return Ok(()) };
+    let (sums, count) = (usize::from(sums), registers(body.elements));
+    for source in &body.sources[..2] {
+        let Operand::Vector(first) = *source else { continue };
+        if usize::from(first) < sums + SUMS && sums < usize::from(first) + count {
+            let text = format!("the factor in v{first} is a sum of the matrix product right before");
+            return Err(Problem::Matrix(text));
+        }
     }
     Ok(())
 }

@@ -66,9 +66,16 @@ impl Machine<'_> {
                     wave.scalar(*base, 2).wrapping_add(index).wrapping_add_signed(i64::from(*offset));
                 self.scalar_load(wave, address, *destination, *count)
             }
-            Body::Vector(body) => vector::run(wave, body),
-            Body::Dual(pair) => vector::run_dual(wave, pair),
+            Body::Vector(body) => {
+                wave.product = None;
+                vector::run(wave, body)
+            }
+            Body::Dual(pair) => {
+                wave.product = None;
+                vector::run_dual(wave, pair)
+            }
             Body::Packed(body) => {
+                wave.product = None;
                 packed::run(wave, body);
                 Ok(())
             }
@@ -82,6 +89,7 @@ impl Machine<'_> {
         let after = instruction.address + 4 * instruction.length as u64;
         match control {
             Control::Nothing => {}
+            Control::VectorNothing => wave.product = None,
             Control::End => wave.state = State::Ended,
             Control::Barrier => {
                 let writes = wave.under_way.writes_to_lds();

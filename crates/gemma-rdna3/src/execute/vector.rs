@@ -60,7 +60,7 @@ fn narrow(wave: &Wave, body: &Vector) -> (Lanes, Masks) {
     let (sources, mut masks) = sources(wave, body);
     let mut values = [0; LANES];
     if let Run::Narrow(function) = body.run {
-        function(&sources, &mut values)
+        function(&sources, &mut values);
     } else {
         let chosen = super::operand(wave, body.mask, 1) as u32;
         for (lane, value) in values.iter_mut().enumerate() {

@@ -116,7 +116,7 @@ pub(crate) fn find(opcode: u32) -> Option<&'static Entry> {
 
 /// 1 below, 2 equal, 4 above, 8 where one is no number.
 #[inline(always)]
-fn relation<T: PartialOrd>(a: T, b: T) -> u32 {
+fn relation<T: PartialOrd + Copy>(a: T, b: T) -> u32 {
     match a.partial_cmp(&b) {
         Some(Ordering::Less) => 1,
         Some(Ordering::Equal) => 2,

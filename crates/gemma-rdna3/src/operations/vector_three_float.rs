@@ -74,6 +74,8 @@ fn fix_up(quotient: f32, denominator: f32, numerator: f32) -> f32 {
         Some(value) if value.is_nan() => return value as f32,
         Some(value) => value as f32,
         None if exponent(numerator) - exponent(denominator) < -150 => 0.0,
+        // The steps before had infinity minus infinity, as the quotient is beyond the largest number.
+        None if quotient.is_nan() => f32::INFINITY,
         None => quotient.abs(),
     };
     if negative { -value } else { value }
@@ -85,6 +87,7 @@ fn fix_up_wide(quotient: f64, denominator: f64, numerator: f64) -> f64 {
         Some(value) if value.is_nan() => return value,
         Some(value) => value,
         None if exponent_wide(numerator) - exponent_wide(denominator) < -1075 => 0.0,
+        None if quotient.is_nan() => f64::INFINITY,
         None => quotient.abs(),
     };
     if negative { -value } else { value }

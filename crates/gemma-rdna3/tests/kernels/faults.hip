@@ -62,6 +62,16 @@ KERNEL(32) copies_differ(Faults arguments) {
     arguments.cells[item()] = (i32)sums[0];
 }
 
+KERNEL(32) products_too_near(Faults arguments) {
+    asm volatile(
+        "v_mov_b32 v40, 0\n v_mov_b32 v41, 0\n v_mov_b32 v42, 0\n v_mov_b32 v43, 0\n"
+        "v_wmma_i32_16x16x16_iu4 v[48:55], v[40:41], v[42:43], 0\n v_nop\n"
+        "v_wmma_i32_16x16x16_iu4 v[56:63], v[48:49], v[42:43], 0\n"
+        "v_wmma_i32_16x16x16_iu4 v[48:55], v[62:63], v[42:43], 0" : : : "v40", "v41", "v42", "v43", "v48", "v49",
+        "v50", "v51", "v52", "v53", "v54", "v55", "v56", "v57", "v58", "v59", "v60", "v61", "v62", "v63");
+    arguments.cells[item()] = 0;
+}
+
 KERNEL(32) with_private_memory(Faults arguments) {
     volatile i32 values[64];
     for (i32 index = 0; index < 64; index++) values[index] = arguments.cells[index & 31];

@@ -181,7 +181,7 @@ const INTEGERS: [(&str, Expected); 36] = [
     (
         "v_mul_hi_i32_i24 %0, %1, %2",
         each!(|r, a, b, c, d| {
-            (i64::from((a << 8) as i32 >> 8) * i64::from((b << 8) as i32 >> 8) >> 32) as u32
+            ((i64::from((a << 8) as i32 >> 8) * i64::from((b << 8) as i32 >> 8)) >> 32) as u32
         }),
     ),
     (
@@ -270,17 +270,17 @@ const INTEGERS: [(&str, Expected); 36] = [
     ),
     (
         "s_mul_hi_i32 s8, %4, %5\ns_bitset1_b32 s8, 3\nv_mov_b32 %0, s8",
-        lanes!(|r, _lane| { (i64::from(r.s as i32) * i64::from(r.t as i32) >> 32) as u32 | 8 }),
+        lanes!(|r, _lane| { ((i64::from(r.s as i32) * i64::from(r.t as i32)) >> 32) as u32 | 8 }),
     ),
     (
         "s_bitreplicate_b64_b32 s[8:9], %4\nv_mov_b32 %0, s9",
-        lanes!(|r, _lane| { (0..16).fold(0, |all, bit| all | (r.s >> (16 + bit) & 1) * 3 << (2 * bit)) }),
+        lanes!(|r, _lane| { (0..16).fold(0, |all, bit| all | ((r.s >> (16 + bit) & 1) * 3) << (2 * bit)) }),
     ),
     (
         "s_wqm_b32 s8, %4\ns_quadmask_b32 s9, s8\ns_lshl_b32 s9, s9, 24\ns_xor_b32 s8, s8, s9\nv_mov_b32 %0, s8",
         lanes!(|r, _lane| {
             let quads = (0..8).fold(0_u32, |all, quad| all | u32::from(r.s >> (4 * quad) & 15 != 0) << quad);
-            let whole = (0..8).fold(0, |all, quad| all | (quads >> quad & 1) * 15 << (4 * quad));
+            let whole = (0..8).fold(0, |all, quad| all | ((quads >> quad & 1) * 15) << (4 * quad));
             whole ^ quads << 24
         }),
     ),

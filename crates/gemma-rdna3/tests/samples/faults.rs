@@ -16,7 +16,7 @@ fn outcome(object: &CodeObject, name: &str, count: i32, seed: u64) -> (Result<()
 #[test]
 fn each_is_found_and_named() {
     type Matches = fn(&Problem, u64) -> bool;
-    let faults: [(&str, i32, Option<u32>, Matches); 11] = [
+    let faults: [(&str, i32, Option<u32>, Matches); 12] = [
         ("past_the_end", 0, Some(31), |problem, cells| {
             *problem == Problem::OutOfBounds { address: cells + 128, bytes: 4, write: true }
         }),
@@ -43,6 +43,12 @@ fn each_is_found_and_named() {
         ("barrier_too_early", 0, None, |problem, _| *problem == Problem::BarrierBeforeWrites(1)),
         ("unwritten_register", 0, Some(0), |problem, _| matches!(problem, Problem::Undefined(_))),
         ("copies_differ", 0, Some(0), |problem, _| matches!(problem, Problem::Matrix(_))),
+        (
+            "products_too_near",
+            0,
+            None,
+            |problem, _| matches!(problem, Problem::Matrix(text) if text.contains("v62")),
+        ),
         (
             "unknown_instruction",
             0,
