@@ -7,7 +7,7 @@ use rmpv::ValueRef;
 /// How deep maps and lists may be nested.
 const MAX_DEPTH: usize = 16;
 /// Most bytes of a kernel's arguments.
-const MAX_ARGUMENT_BYTES: u64 = 1 << 16;
+pub(crate) const MAX_ARGUMENT_BYTES: u64 = 1 << 16;
 
 /// A kernel as the metadata describes it.
 #[derive(Debug, Clone)]

@@ -7,13 +7,13 @@ use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{LittleEndian, Object, ObjectSymbol, elf};
 
 use crate::error::Error;
-use crate::metadata::{self, Argument, KernelMetadata};
+use crate::metadata::{self, Argument, KernelMetadata, MAX_ARGUMENT_BYTES};
 use crate::program::Program;
 
 /// Most bytes of a code object.
 pub const MAX_OBJECT_BYTES: usize = 256 << 20;
 /// Most bytes that it takes in memory.
-pub const MAX_IMAGE_BYTES: u64 = 256 << 20;
+pub const MAX_IMAGE_BYTES: u64 = 64 << 20;
 /// Most kernels in it.
 pub const MAX_KERNELS: usize = 4096;
 /// Most bytes of machine code of all kernels together.
@@ -236,6 +236,9 @@ fn descriptor(bytes: &[u8], at: u64) -> Result<Descriptor, String> {
     let properties = word(56)? as u16;
     if properties >> 10 & 1 == 0 {
         return Err("is for waves of 64 lanes".to_owned());
+    }
+    if u64::from(word(8)?) > MAX_ARGUMENT_BYTES {
+        return Err(format!("{} bytes of arguments", word(8)?));
     }
     Ok(Descriptor {
         lds_bytes: word(0)?,
