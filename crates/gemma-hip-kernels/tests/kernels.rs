@@ -157,6 +157,7 @@ fn a_list_of_the_largest_logits() {
     assert!(found[..wanted].iter().copied().eq(expected));
 }
 
+// SAFETY: a type alone; who calls it keeps to what the emulation asks for.
 type Launch = unsafe extern "C" fn(
     *const c_char,
     *const u32,

@@ -13,7 +13,7 @@ type Layer = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Lowest first. Only the program, tests, benches and what joins a backend with another framework name one; a backend never
 /// knows the model, though its tests may run one.
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 16] = [
     ("gemma-hal", &[], &[]),
     ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
     // What kernels are called with; it talks to no GPU.
@@ -26,6 +26,8 @@ const LAYERS: [Layer; 15] = [
     ("gemma-hip-standin", &["hip-sys"], &[]),
     // Another one, that computes on an NVIDIA GPU.
     ("gemma-hip-cuda", &["hip-sys"], &[]),
+    // Executes kernels' machine code in tests; it knows none of us, and nothing that is shipped knows it.
+    ("gemma-rdna3", &[], &[]),
     ("gemma-matformer", &["gemma-hal"], &["gemma-cpu"]),
     ("gemma-text", &[], &[]),
     ("gemma-orchestrator", &["gemma-hal", "gemma-matformer", "gemma-text"], &["gemma-cpu", "gemma-igpu"]),
