@@ -4,7 +4,7 @@ mod support;
 
 use bytemuck::{Pod, Zeroable};
 use gemma_hip_kernels::{Address, Launch};
-use support::{Bank, Emulator};
+use support::{Bank, Emulator, Runner as _};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

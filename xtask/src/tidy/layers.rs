@@ -17,7 +17,7 @@ const LAYERS: [Layer; 16] = [
     ("gemma-hal", &[], &[]),
     ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
     // What kernels are called with; it talks to no GPU.
-    ("gemma-hip-kernels", &["gemma-hal"], &["gemma-cpu", "gemma-matformer"]),
+    ("gemma-hip-kernels", &["gemma-hal"], &["gemma-cpu", "gemma-matformer", "gemma-rdna3"]),
     ("gemma-igpu", &["gemma-hal"], &["gemma-cpu", "gemma-matformer"]),
     // A driver that proofs run on; it knows none of us, and nobody links it.
     ("gemma-radv", &[], &[]),

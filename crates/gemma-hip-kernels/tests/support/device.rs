@@ -1,6 +1,7 @@
 //! A device whose kernels are emulated: what a driver does, without one.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use gemma_hal::rotary::{RotaryBase, RotaryTables};
@@ -11,7 +12,7 @@ use gemma_hal::{
 use gemma_hip_kernels::prepare::{self, CachedLayer, Memory, Table, Turned};
 use gemma_hip_kernels::{Activations, Address, Planes, Slots};
 
-use super::{Bank, Emulator};
+use super::{Bank, Emulator, Runner};
 
 const NAME: &str = "emulated";
 
@@ -20,9 +21,9 @@ const MOST_PIECES: usize = 60_000;
 
 struct Shared {
     bank: Bank,
-    emulator: Emulator,
+    emulator: Box<dyn Runner>,
     /// Names of kernels that have been run.
-    kernels: std::collections::BTreeSet<String>,
+    kernels: BTreeSet<String>,
 }
 
 /// The device.
@@ -36,7 +37,13 @@ pub struct EmulatedDevice {
 }
 
 impl EmulatedDevice {
+    /// On the emulation.
     pub fn new(activations: Activations, turns: bool) -> Self {
+        Self::on(Emulator::new(), activations, turns)
+    }
+
+    /// On what runs kernels.
+    pub fn on(runner: impl Runner + 'static, activations: Activations, turns: bool) -> Self {
         let info = DeviceInfo {
             id: NAME.to_owned(),
             name: "kernels on the host".to_owned(),
@@ -44,7 +51,7 @@ impl EmulatedDevice {
             features: Vec::new(),
             units: 1,
         };
-        let shared = Shared { bank: Bank::default(), emulator: Emulator::new(), kernels: Default::default() };
+        let shared = Shared { bank: Bank::default(), emulator: Box::new(runner), kernels: BTreeSet::new() };
         Self {
             info,
             budget: Budget::new(NAME, 1 << 30),

@@ -4,18 +4,30 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
+pub mod alone;
 pub mod device;
+pub mod machine;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use gemma_hip_kernels::{Address, Launch, objects};
 
 /// What makes an address of a [`Bank`] unlike every number that a kernel takes.
 const TAG: u64 = 0x7ead;
+
+/// What runs kernels on pieces of a bank.
+pub trait Runner: Send {
+    /// Runs a launch.
+    ///
+    /// # Errors
+    /// What was found wrong.
+    fn run(&mut self, launch: &Launch, bank: &mut Bank) -> Result<(), String>;
+}
 
 /// Memory that kernels work on: pieces that know their exact size.
 #[derive(Default)]
@@ -123,15 +135,6 @@ impl Emulator {
         Self { process, requests, answers, log, launches: 0 }
     }
 
-    /// Runs a launch on pieces of `bank`; the order of work-items is another one each time.
-    ///
-    /// # Errors
-    /// What the emulation, or a sanitizer, found wrong.
-    pub fn run(&mut self, launch: &Launch, bank: &mut Bank) -> Result<(), String> {
-        self.launches += 1;
-        self.run_in_order(launch, bank, self.launches)
-    }
-
     /// The same in the order that `seed` gives; 0 is the natural one.
     ///
     /// # Errors
@@ -162,6 +165,20 @@ impl Emulator {
             self.answers.read_exact(&mut bank.pieces[*piece])?;
         }
         Ok(if status == 0 { Ok(()) } else { Err(String::from_utf8_lossy(&message).into_owned()) })
+    }
+}
+
+/// The order of work-items is another one each time; what goes wrong is found by the emulation, or by a sanitizer.
+impl Runner for Emulator {
+    fn run(&mut self, launch: &Launch, bank: &mut Bank) -> Result<(), String> {
+        self.launches += 1;
+        self.run_in_order(launch, bank, self.launches)
+    }
+}
+
+impl<T: Runner> Runner for Arc<Mutex<T>> {
+    fn run(&mut self, launch: &Launch, bank: &mut Bank) -> Result<(), String> {
+        self.lock().expect("no test goes on after a panic").run(launch, bank)
     }
 }
 

@@ -15,48 +15,10 @@ pub(super) fn run(wave: &mut Wave, body: &Vector, operation: Special) -> Result<
     match operation {
         Special::Select => {}
         Special::Carry(order, carries_in) => carry(wave, body, order, carries_in),
-        Special::DivisionScale => {
-            let (sources, masks) = sources(wave, body);
-            let [a, b, c] = sources.map(|source| source.map(f32::from_bits));
-            let mut carry = 0;
-            let values = std::array::from_fn(|lane| {
-                let (value, scaled) = division_scale(a[lane], b[lane], c[lane]);
-                carry |= u32::from(scaled) << lane;
-                value.to_bits()
-            });
-            write(wave, body, &values, masks);
-            wave.set_scalar(body.carry, 1, u64::from(carry & masks.written));
-        }
-        Special::DivisionScaleWide => {
-            let (sources, masks) = wide_sources(wave, body);
-            let [a, b, c] = sources.map(|source| source.map(f64::from_bits));
-            let mut carry = 0;
-            let values = std::array::from_fn(|lane| {
-                let (value, scaled) = division_scale_wide(a[lane], b[lane], c[lane]);
-                carry |= u32::from(scaled) << lane;
-                value.to_bits()
-            });
-            write_wide(wave, body, values, masks);
-            wave.set_scalar(body.carry, 1, u64::from(carry & masks.written));
-        }
-        Special::DivisionFused => {
-            let ([a, b, c], masks) = sources(wave, body);
-            let scaled = condition_mask(wave);
-            let [a, b, c] = [a, b, c].map(|source| source.map(f32::from_bits));
-            let values = std::array::from_fn(|lane| {
-                division_fused(a[lane], b[lane], c[lane], scaled >> lane & 1 != 0).to_bits()
-            });
-            write(wave, body, &values, masks);
-        }
-        Special::DivisionFusedWide => {
-            let ([a, b, c], masks) = wide_sources(wave, body);
-            let scaled = condition_mask(wave);
-            let [a, b, c] = [a, b, c].map(|source| source.map(f64::from_bits));
-            let values = std::array::from_fn(|lane| {
-                division_fused_wide(a[lane], b[lane], c[lane], scaled >> lane & 1 != 0).to_bits()
-            });
-            write_wide(wave, body, values, masks);
-        }
+        Special::DivisionScale
+        | Special::DivisionScaleWide
+        | Special::DivisionFused
+        | Special::DivisionFusedWide => divide(wave, body, operation),
         Special::MultiplyAddWide(signed) => multiply_add(wave, body, signed),
         Special::ReadFirstLane => {
             let exec = wave.exec();
@@ -100,6 +62,55 @@ pub(super) fn run(wave: &mut Wave, body: &Vector, operation: Special) -> Result<
         }
     }
     Ok(())
+}
+
+/// The steps of a division; nothing for other operations.
+fn divide(wave: &mut Wave, body: &Vector, operation: Special) {
+    match operation {
+        Special::DivisionScale => {
+            let (sources, masks) = sources(wave, body);
+            let [a, b, c] = sources.map(|source| source.map(f32::from_bits));
+            let mut carry = 0;
+            let values = std::array::from_fn(|lane| {
+                let (value, scaled) = division_scale(a[lane], b[lane], c[lane]);
+                carry |= u32::from(scaled) << lane;
+                value.to_bits()
+            });
+            write(wave, body, &values, masks);
+            wave.set_scalar(body.carry, 1, u64::from(carry & masks.written));
+        }
+        Special::DivisionScaleWide => {
+            let (sources, masks) = wide_sources(wave, body);
+            let [a, b, c] = sources.map(|source| source.map(f64::from_bits));
+            let mut carry = 0;
+            let values = std::array::from_fn(|lane| {
+                let (value, scaled) = division_scale_wide(a[lane], b[lane], c[lane]);
+                carry |= u32::from(scaled) << lane;
+                value.to_bits()
+            });
+            write_wide(wave, body, values, masks);
+            wave.set_scalar(body.carry, 1, u64::from(carry & masks.written));
+        }
+        Special::DivisionFused => {
+            let ([a, b, c], masks) = sources(wave, body);
+            let scaled = condition_mask(wave);
+            let [a, b, c] = [a, b, c].map(|source| source.map(f32::from_bits));
+            let values = std::array::from_fn(|lane| {
+                division_fused(a[lane], b[lane], c[lane], scaled >> lane & 1 != 0).to_bits()
+            });
+            write(wave, body, &values, masks);
+        }
+        Special::DivisionFusedWide => {
+            let ([a, b, c], masks) = wide_sources(wave, body);
+            let scaled = condition_mask(wave);
+            let [a, b, c] = [a, b, c].map(|source| source.map(f64::from_bits));
+            let values = std::array::from_fn(|lane| {
+                division_fused_wide(a[lane], b[lane], c[lane], scaled >> lane & 1 != 0).to_bits()
+            });
+            write_wide(wave, body, values, masks);
+        }
+        _ => {}
+    }
 }
 
 /// A vector register counted from M0. A load into it must have been waited for.

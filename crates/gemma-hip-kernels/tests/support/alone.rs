@@ -1,0 +1,123 @@
+//! Kernels that no plan is made of, or none of the suite's: each against its definition.
+
+use gemma_hal::conformance::nmse;
+use gemma_hal::random::SplitMix64;
+use gemma_hal::{DType, Storage, Weight, block, planes};
+use gemma_hip_kernels::arguments::{
+    ActivationHalf, Argmax, Gemm, Method, ShortlistBound, ShortlistCollect, ShortlistMaxima,
+};
+use gemma_hip_kernels::{Activations, Address, Planes};
+
+use super::{Bank, Runner};
+
+/// Random numbers within ±1.
+pub fn values(count: usize, seed: u64) -> Vec<f32> {
+    let mut random = SplitMix64::new(seed);
+    (0..count).map(|_| 2.0 * random.next_unit() - 1.0).collect()
+}
+
+/// Products of f16 with weights in blocks, through matrix units.
+pub fn matrix_units_take_blocks_in_f16_too(runner: &mut dyn Runner) {
+    let (rows, columns, tokens) = (150, 512, 70);
+    for dtype in DType::ALL.into_iter().filter(|dtype| *dtype != DType::F32) {
+        let stored: Vec<u8> = values(rows * columns, 1)
+            .chunks(columns)
+            .flat_map(|row| block::quantise_row(dtype, row))
+            .collect();
+        let weight = Weight::new(Storage::new("weight", stored), 0, rows, columns, dtype).unwrap();
+        let packed = planes::pack(&weight, 0..rows);
+        let input = values(tokens * columns, 2);
+        let mut bank = Bank::default();
+        let mut plane = |words: &[u32]| if words.is_empty() { Address::NULL } else { bank.hold(words) };
+        let place =
+            Planes { words: plane(&packed.words), scales: plane(&packed.scales), high: plane(&packed.high) };
+        let halves = bank.hold(&vec![0xff_u8; ActivationHalf::bytes(columns, tokens)]);
+        let (from, output) = (bank.hold(&input), bank.room(tokens * rows));
+        let half = ActivationHalf {
+            input: from,
+            output: halves,
+            columns: columns as u32,
+            input_stride: columns as u32,
+        };
+        runner.run(&half.launch(tokens), &mut bank).unwrap();
+        let gemm = Gemm {
+            weight: place,
+            input: halves,
+            blocks: Address::NULL,
+            output,
+            first: 0,
+            rows: rows as u32,
+            columns: columns as u32,
+            tokens: tokens as u32,
+            output_stride: rows as u32,
+            input_stride: 0,
+        };
+        runner.run(&gemm.launch(dtype, Method::Half), &mut bank).unwrap();
+        let mut row = vec![0.0; columns];
+        let mut expected = vec![0.0; tokens * rows];
+        for r in 0..rows {
+            block::dequantise_row(dtype, weight.row(r), &mut row);
+            for (t, x) in input.chunks(columns).enumerate() {
+                let sum: f64 = row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+                expected[t * rows + r] = sum as f32;
+            }
+        }
+        let error = nmse(&bank.read(output), &expected);
+        assert!(error < 1e-6, "{dtype}: {error:.1e}");
+    }
+    assert_eq!(Method::of(DType::Q4_0, Activations::Rounded), Method::Int8);
+}
+
+/// A row of logits with equal ones, both zeros, infinities, and where wanted no number.
+fn logits(count: usize, with_nan: bool) -> Vec<f32> {
+    let mut all: Vec<f32> = values(count, 9).iter().map(|x| (x * 40.0).round() / 2.0).collect();
+    all[17] = f32::NEG_INFINITY;
+    all[count - 3] = 30.0;
+    all[count / 2] = 30.0;
+    if with_nan {
+        all[5] = f32::NAN;
+    }
+    all
+}
+
+/// The first of the largest ones, or what is no number.
+pub fn the_largest_logit(runner: &mut dyn Runner) {
+    for (count, with_nan) in [(40, false), (1000, false), (5001, false), (5001, true)] {
+        let all = logits(count, with_nan);
+        let mut bank = Bank::default();
+        let (values, result) = (bank.hold(&all), bank.hold(&[7_u32; 2]));
+        let argmax = Argmax { values, result, count: count as u32, padding: 0 };
+        runner.run(&argmax.launch(), &mut bank).unwrap();
+        let expected = if with_nan { 5 } else { count / 2 };
+        assert_eq!(bank.read::<u32>(result), [expected as u32, all[expected].to_bits()]);
+    }
+}
+
+/// At least as many as are wanted.
+pub fn a_list_of_the_largest_logits(runner: &mut dyn Runner) {
+    let (count, wanted, room) = (20_000, 40, 1024);
+    let all: Vec<f32> = values(count, 4).iter().map(|x| x * 20.0).collect();
+    let groups = ShortlistMaxima::groups(count);
+    let mut bank = Bank::default();
+    let (values, maxima) = (bank.hold(&all), bank.hold(&vec![7_u32; groups]));
+    let (counter, bound) = (bank.hold(&[7_u32]), bank.hold(&[7_u32]));
+    let entries = bank.hold(&vec![7_u32; 2 * room]);
+    let length = count as u32;
+    let launches = [
+        ShortlistMaxima { values, maxima, count: length, padding: 0 }.launch(),
+        ShortlistBound { maxima, counter, bound, wanted: wanted as u32, count: groups as u32 }.launch(),
+        ShortlistCollect { values, bound, counter, entries, count: length, room: room as u32 }.launch(),
+    ];
+    for launch in launches {
+        runner.run(&launch, &mut bank).unwrap();
+    }
+    let listed = bank.read::<u32>(counter)[0] as usize;
+    assert!((wanted..=room).contains(&listed), "{listed}");
+    let words = bank.read::<u32>(entries);
+    let mut found: Vec<(u32, u32)> = words.chunks(2).take(listed).map(|entry| (entry[0], entry[1])).collect();
+    found.sort_by(|a, b| f32::from_bits(b.1).total_cmp(&f32::from_bits(a.1)));
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_by(|a, b| all[*b].total_cmp(&all[*a]));
+    let expected = order[..wanted].iter().map(|index| (*index as u32, all[*index].to_bits()));
+    assert!(found[..wanted].iter().copied().eq(expected));
+}
