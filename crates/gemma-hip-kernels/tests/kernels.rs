@@ -6,18 +6,10 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs;
 
 use gemma_hal::conformance::nmse;
-use gemma_hal::random::SplitMix64;
-use gemma_hal::{DType, Storage, Weight, block, planes};
-use gemma_hip_kernels::arguments::{
-    ActivationHalf, Argmax, Gemm, Method, RmsNorm, SIZES, ShortlistBound, ShortlistCollect, ShortlistMaxima,
-};
-use gemma_hip_kernels::{Activations, Address, Planes, objects};
-use support::{Bank, Emulator, Runner as _, build_folder};
-
-fn values(count: usize, seed: u64) -> Vec<f32> {
-    let mut random = SplitMix64::new(seed);
-    (0..count).map(|_| 2.0 * random.next_unit() - 1.0).collect()
-}
+use gemma_hip_kernels::arguments::{RmsNorm, SIZES};
+use gemma_hip_kernels::{Address, objects};
+use support::alone::{self, values};
+use support::{Emulator, build_folder};
 
 /// The largest value of a figure that stands behind each kernel's name in a manifest.
 fn figures(manifest: &str, figure: &str) -> Vec<(String, usize)> {
