@@ -13,7 +13,7 @@ type Layer = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Lowest first. Only the program, tests, benches and what joins a backend with another framework name one; a backend never
 /// knows the model, though its tests may run one.
-const LAYERS: [Layer; 12] = [
+const LAYERS: [Layer; 14] = [
     ("gemma-hal", &[], &[]),
     ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
     // What kernels are called with; it talks to no GPU.
@@ -21,6 +21,9 @@ const LAYERS: [Layer; 12] = [
     ("gemma-igpu", &["gemma-hal"], &["gemma-cpu", "gemma-matformer"]),
     // A driver that proofs run on; it knows none of us, and nobody links it.
     ("gemma-radv", &[], &[]),
+    // AMD's runtime as it is, for whoever has it; then a library with the same interface that computes on the CPU.
+    ("hip-sys", &[], &[]),
+    ("gemma-hip-standin", &["hip-sys"], &[]),
     ("gemma-matformer", &["gemma-hal"], &["gemma-cpu"]),
     ("gemma-text", &[], &[]),
     ("gemma-orchestrator", &["gemma-hal", "gemma-matformer", "gemma-text"], &["gemma-cpu", "gemma-igpu"]),
