@@ -27,6 +27,13 @@ const MOST_MANIFEST: u64 = 16 << 20;
 /// Most bytes of an object.
 const MOST_OBJECT: u64 = 64 << 20;
 
+/// Bytes of the header of an ELF file of 64 bits, and how it begins.
+const ELF_HEADER: usize = 64;
+const ELF_MAGIC: &[u8] = b"\x7fELF\x02\x01";
+
+/// The number of AMD's GPUs among the machines of ELF files.
+const ELF_AMD_GPU: u16 = 224;
+
 /// What mends every problem here.
 const ADVICE: &str = "build them with `cargo xtask build-kernels --hip`";
 
@@ -114,6 +121,9 @@ fn image(folder: &Path, object: Object) -> Result<Image, String> {
     if digest != object.sha256 {
         return Err(format!("{} is not the object that was built", object.file));
     }
+    if !is_whole(&bytes) {
+        return Err(format!("{} is no whole code object", object.file));
+    }
     let kernels = object.kernels.into_iter().map(|kernel| {
         let expected = argument_bytes(&kernel.name);
         if expected.is_some_and(|expected| expected != kernel.arguments) {
@@ -126,6 +136,18 @@ fn image(folder: &Path, object: Object) -> Result<Image, String> {
     let mut words = vec![0_u128; bytes.len().div_ceil(size_of::<u128>())];
     bytemuck::cast_slice_mut::<_, u8>(&mut words)[..bytes.len()].copy_from_slice(&bytes);
     Ok(Image { file: object.file, words, kernels })
+}
+
+/// Whether bytes are an ELF file for AMD's GPUs from its header to its last table: the runtime is given where an object begins, and not how
+/// long it is.
+fn is_whole(bytes: &[u8]) -> bool {
+    if bytes.len() < ELF_HEADER || !bytes.starts_with(ELF_MAGIC) {
+        return false;
+    }
+    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let tables = bytes[40..].first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes));
+    let end = tables.checked_add(u64::from(half(58)) * u64::from(half(60)));
+    half(18) == ELF_AMD_GPU && end.is_some_and(|end| end <= bytes.len() as u64)
 }
 
 /// All bytes of a file that is not larger than it should be.
@@ -148,10 +170,22 @@ fn beside_the_program() -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
+    /// A header of an object without tables.
+    fn object() -> Vec<u8> {
+        let mut bytes = vec![0; ELF_HEADER];
+        bytes[..ELF_MAGIC.len()].copy_from_slice(ELF_MAGIC);
+        bytes[18..20].copy_from_slice(&ELF_AMD_GPU.to_le_bytes());
+        bytes
+    }
+
+    fn digest(bytes: &[u8]) -> String {
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// A folder with a manifest, and one object of a kernel `copy_values` with these figures.
     fn built(sources: &str, file: &str, sha256: &str, arguments: usize) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("copy.gfx1103.co"), b"object").unwrap();
+        fs::write(folder.path().join("copy.gfx1103.co"), object()).unwrap();
         let text = format!(
             "compiler = \"clang\"\nsources = {sources:?}\n\n[[object]]\nfile = {file:?}\noperation = \"copy\"\n\
              architecture = \"gfx1103\"\nsource = \"\"\nsha256 = {sha256:?}\n\n[[object.kernel]]\nname = \"copy_values\"\n\
@@ -162,32 +196,31 @@ mod tests {
     }
 
     const FILE: &str = "copy.gfx1103.co";
-    /// Of the bytes `object`.
-    const SHA: &str = "2958d416d08aa5a472d7b509036cb7eafd542add84527e66a145ea64cb4cdc75";
 
     #[test]
     fn what_was_built_is_read() {
-        let folder = built(SOURCES, FILE, SHA, 24);
+        let folder = built(SOURCES, FILE, &digest(&object()), 24);
         let images = images(folder.path(), "gfx1103").unwrap();
         let shape = KernelShape { name: "copy_values".to_owned(), argument_bytes: 24, threads: 256 };
         assert_eq!((images.len(), &images[0].kernels), (1, &vec![shape]));
-        assert!(bytemuck::cast_slice::<_, u8>(&images[0].words).starts_with(b"object"));
+        assert!(bytemuck::cast_slice::<_, u8>(&images[0].words).starts_with(&object()));
     }
 
     #[test]
     fn what_is_not_as_it_should_be_is_said() {
+        let sha = digest(&object());
         for (sources, file, sha, arguments, words) in [
-            ("0badc0de", FILE, SHA, 24, "other sources"),
-            (SOURCES, "other.gfx1103.co", SHA, 24, "other.gfx1103.co: No such file"),
-            (SOURCES, "../copy.gfx1103.co", SHA, 24, "is no file's name"),
+            ("0badc0de", FILE, &*sha, 24, "other sources"),
+            (SOURCES, "other.gfx1103.co", &sha, 24, "other.gfx1103.co: No such file"),
+            (SOURCES, "../copy.gfx1103.co", &sha, 24, "is no file's name"),
             (SOURCES, FILE, "00", 24, "is not the object that was built"),
-            (SOURCES, FILE, SHA, 32, "copy_values takes 32 bytes of arguments, not 24"),
+            (SOURCES, FILE, &sha, 32, "copy_values takes 32 bytes of arguments, not 24"),
         ] {
             let folder = built(sources, file, sha, arguments);
             let problem = images(folder.path(), "gfx1103").map(|_| ()).unwrap_err();
             assert!(problem.contains(words) && problem.contains("cargo xtask build-kernels --hip"), "{problem}");
         }
-        let folder = built(SOURCES, FILE, SHA, 24);
+        let folder = built(SOURCES, FILE, "", 24);
         let problem = images(folder.path(), "gfx1150").map(|_| ()).unwrap_err();
         assert!(problem.contains("no object for gfx1150"), "{problem}");
         fs::write(folder.path().join(MANIFEST), "sources = 1").unwrap();
@@ -195,11 +228,24 @@ mod tests {
     }
 
     #[test]
+    fn only_whole_objects_are_loaded() {
+        assert!(is_whole(&object()));
+        for (at, byte) in [(0, 0), (4, 1), (18, 62), (45, 1), (58, 64)] {
+            let mut bytes = object();
+            bytes[at] = byte;
+            // One table, where its size is 64.
+            bytes[60] = 1;
+            assert!(!is_whole(&bytes), "{byte} at {at}");
+        }
+        assert!(!is_whole(&object()[..ELF_HEADER - 1]) && !is_whole(&[]));
+    }
+
+    #[test]
     fn a_folder_that_is_named_is_the_only_one() {
         let empty = tempfile::tempdir().unwrap();
         let problem = find(Some(empty.path())).unwrap_err();
         assert!(problem.contains(&empty.path().display().to_string()) && problem.contains(VARIABLE), "{problem}");
-        let folder = built(SOURCES, FILE, SHA, 24);
+        let folder = built(SOURCES, FILE, "", 24);
         assert_eq!(find(Some(folder.path())), Ok(folder.path().to_owned()));
     }
 

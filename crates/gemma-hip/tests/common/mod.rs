@@ -10,6 +10,8 @@ use gemma_hip::{Activations, HipAdapter, HipDevice, HipOptions, devices_of};
 use gemma_hip_kernels::objects;
 use gemma_hip_standin::StandIn;
 
+pub mod network;
+
 /// A runtime of its own for one test, so that tests do not disturb each other.
 pub struct Machine {
     pub library: StandIn,
