@@ -62,7 +62,10 @@ constexpr u32 scale_bytes(Format f) {
 template <Format F>
 DEVICE Planes row_of(const Planes& matrix, u32 row, u32 columns) {
     const u64 blocks = static_cast<u64>(row) * (columns / block_values(F));
-    return {matrix.words + blocks * word_bytes(F), matrix.scales + blocks * scale_bytes(F), matrix.high + blocks * 4};
+    Planes line = {matrix.words + blocks * word_bytes(F), nullptr, nullptr};
+    if constexpr (scale_bytes(F) > 0) line.scales = matrix.scales + blocks * scale_bytes(F);
+    if constexpr (F == Format::Q5_0) line.high = matrix.high + blocks * 4;
+    return line;
 }
 
 // Where a row's packet lies, in units of 16 bytes.

@@ -188,7 +188,8 @@ pub fn turn(weight: &Weight) -> Option<Turned> {
         for first in (0..blocks).step_by(each) {
             let wanted = each * BLOCK * layout.column_words();
             let (mine, rest) = words.split_at_mut(wanted.min(words.len()));
-            let (my_scales, other_scales) = scales.split_at_mut((each * layout.block_words()).min(scales.len()));
+            let (my_scales, other_scales) =
+                scales.split_at_mut((each * layout.block_words()).min(scales.len()));
             (words, scales) = (rest, other_scales);
             scope.spawn(move || turn_blocks(weight, layout, first, mine, my_scales));
         }

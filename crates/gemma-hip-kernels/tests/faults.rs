@@ -36,8 +36,10 @@ fn a_missing_barrier() {
     let expected = ["broken_missing_barrier: work-item ", "of block (0, 0, 0): ", "of shared memory, which "];
     found("broken_missing_barrier", &expected);
     // Where the writer has run before, it is the barrier that is missing; otherwise nobody has written yet.
-    let messages: Vec<String> = (0..4).map(|seed| run("broken_missing_barrier", seed).expect_err("it is wrong")).collect();
-    let is_one = |message: &String| message.contains("missing barrier") || message.contains("nobody has written");
+    let messages: Vec<String> =
+        (0..4).map(|seed| run("broken_missing_barrier", seed).expect_err("it is wrong")).collect();
+    let is_one =
+        |message: &String| message.contains("missing barrier") || message.contains("nobody has written");
     assert!(messages.iter().all(is_one), "{messages:?}");
 }
 
@@ -45,20 +47,27 @@ fn a_missing_barrier() {
 fn a_divergent_shuffle() {
     found(
         "broken_divergent_shuffle",
-        &["broken_divergent_shuffle: divergent shuffle: lane ", " is at a shuffle (divergent_shuffle.hip:18)", " has returned"],
+        &[
+            "broken_divergent_shuffle: divergent shuffle: lane ",
+            " is at a shuffle (divergent_shuffle.hip:18)",
+            " has returned",
+        ],
     );
 }
 
 #[test]
 fn a_read_out_of_bounds() {
-    let expected = ["launch of broken_out_of_bounds", "heap-buffer-overflow", "READ of size 4", "out_of_bounds.hip:16"];
+    let expected =
+        ["launch of broken_out_of_bounds", "heap-buffer-overflow", "READ of size 4", "out_of_bounds.hip:16"];
     found("broken_out_of_bounds", &expected);
 }
 
 #[test]
 fn an_early_return_before_a_barrier() {
-    let expected =
-        ["broken_early_return: early return: work-item ", "and 48 of 64 wait at the barrier at early_return.hip:21"];
+    let expected = [
+        "broken_early_return: early return: work-item ",
+        "and 48 of 64 wait at the barrier at early_return.hip:21",
+    ];
     found("broken_early_return", &expected);
 }
 

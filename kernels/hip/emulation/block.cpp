@@ -165,12 +165,11 @@ void open_barrier(Launch& launch) {
 // Runs one block to its end, or until something is wrong.
 void run_block(Launch& launch) {
     const uint32_t threads = launch.kernel->threads;
+    for (const Piece& piece : launch.pieces) checks::forbid(launch.shared + piece.at, piece.bytes);
     launch.pieces.clear();
     launch.shared_used = 0;
     launch.done = launch.waiting_at_barrier = 0;
     checks::begin_block(launch.shared, sizeof launch.shared);
-    std::memset(launch.shared, POISON, sizeof launch.shared);
-    checks::forbid(launch.shared, sizeof launch.shared);
     launch.threads = threads;
     for (uint32_t i = 0; i < threads; ++i) {
         WorkItem& item = launch.items[i];
@@ -280,6 +279,7 @@ void* shared_memory(const void* identity, size_t bytes) {
     launch.shared_used = end;
     launch.pieces.push_back({identity, at, bytes});
     checks::allow(launch.shared + at, bytes);
+    std::memset(launch.shared + at, POISON, bytes);
     return launch.shared + at;
 }
 

@@ -2,6 +2,7 @@
 
 #include "checks.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -70,9 +71,10 @@ void store(void* place, size_t count) {
 
 void begin_block(const void* shared, size_t count) {
     begin = static_cast<const unsigned char*>(shared);
-    bytes.assign(count, Byte{});
     epoch = 1;
-    allow(const_cast<void*>(shared), count);
+    if (bytes.size() == count) return;
+    bytes.assign(count, Byte{});
+    forbid(const_cast<void*>(shared), count);
 }
 
 void barrier() { ++epoch; }
@@ -83,7 +85,9 @@ void forbid([[maybe_unused]] void* place, [[maybe_unused]] size_t count) {
 #endif
 }
 
-void allow([[maybe_unused]] void* place, [[maybe_unused]] size_t count) {
+void allow(void* place, size_t count) {
+    size_t at;
+    if (is_shared(place, at)) std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(at), count, Byte{});
 #if defined(GEMMA_ASAN)
     __asan_unpoison_memory_region(place, count);
 #endif

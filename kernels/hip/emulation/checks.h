@@ -9,12 +9,13 @@
 namespace emulation::checks {
 
 #if defined(GEMMA_CHECKED)
-// A block begins, with all of its shared memory.
+// A block begins. Its shared memory is the same each time, and nobody may touch it yet.
 void begin_block(const void* shared, size_t bytes);
 // All work-items of the block have come to a barrier.
 void barrier();
-// No access to these bytes, for now.
+// No access to these bytes any more.
 void forbid(void* place, size_t bytes);
+// These bytes may be used; nobody has written them.
 void allow(void* place, size_t bytes);
 #else
 inline void begin_block(const void*, size_t) {}

@@ -26,13 +26,14 @@ const COMMON: [&str; 5] = ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-fPIC"]
 /// For the library. Sums are not contracted, so that results do not depend on the host's processor.
 const FAST: [&str; 4] = ["-O2", "-ffp-contract=off", "-fvisibility=hidden", "-DNDEBUG"];
 
-/// For the process.
-const CHECKED: [&str; 6] = [
+/// For the process. Stacks are the fibres' own; copies of their frames, for uses after a return, would be made anew for each work-item.
+const CHECKED: [&str; 7] = [
     "-O1",
     "-gline-tables-only",
     "-ffp-contract=off",
     "-DGEMMA_CHECKED",
     "-fsanitize=address,undefined",
+    "-fsanitize-address-use-after-return=never",
     "-fno-sanitize-recover=all",
 ];
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 /// Folders of the repository that are looked into, beside the files at its root.
-const ROOMS: [&str; 7] = ["crates", "xtask", "benches", "fuzz", "docs", "assets", ".ci"];
+const ROOMS: [&str; 8] = ["crates", "xtask", "benches", "fuzz", "docs", "assets", "kernels", ".ci"];
 /// Folders that hold no source.
 const NO_SOURCE: [&str; 5] = ["target", "corpus", "seeds", "artifacts", "goldens"];
 /// Files that are held to the size rules and to the layers.

@@ -73,7 +73,8 @@ impl Run<'_> {
     }
 
     fn sparse(&mut self, op: &Op) {
-        let Op::FeedForward { input, gate, up, down, cutoff: Some(cutoff), gated, hidden, output } = op else {
+        let Op::FeedForward { input, gate, up, down, cutoff: Some(cutoff), gated, hidden, output } = op
+        else {
             return;
         };
         self.whole_products(*input, &[(*gate, *gated)], 1);

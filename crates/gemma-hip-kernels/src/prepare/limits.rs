@@ -8,7 +8,8 @@ use crate::arguments::{MOST_CUT, MOST_DIM, MOST_ROW, MOST_SHARED, MOST_STREAMS};
 /// Why kernels cannot run `plan`, if they cannot.
 pub fn unsupported(plan: &Plan) -> Option<String> {
     plan.steps().iter().find_map(|step| {
-        let odd = matrices(&step.op).into_iter().map(|id| plan.weight(id)).find(|weight| weight.columns() % 8 != 0);
+        let odd =
+            matrices(&step.op).into_iter().map(|id| plan.weight(id)).find(|weight| weight.columns() % 8 != 0);
         if let Some(weight) = odd {
             return Some(format!("a matrix of {} columns (a multiple of 8)", weight.columns()));
         }
@@ -33,7 +34,10 @@ fn shape(plan: &Plan, op: &Op) -> Option<String> {
         Op::Rotary { heads, .. } | Op::Attention { heads, .. } => {
             let block = if plan.cache().dtype == DType::Q8_0 { 32 } else { 8 };
             if heads.dim > MOST_DIM || !heads.dim.is_multiple_of(block) {
-                return Some(format!("heads of {} values (at most {MOST_DIM}, a multiple of {block})", heads.dim));
+                return Some(format!(
+                    "heads of {} values (at most {MOST_DIM}, a multiple of {block})",
+                    heads.dim
+                ));
             }
             let shared = heads.query / heads.key_value;
             (shared > MOST_SHARED).then(|| format!("{shared} query heads a key (at most {MOST_SHARED})"))
@@ -48,7 +52,9 @@ fn shape(plan: &Plan, op: &Op) -> Option<String> {
         Op::FeedForward { gated, cutoff: Some(_), .. } => {
             let units = width(*gated);
             let fits = units <= MOST_CUT && units.is_multiple_of(4);
-            (!fits).then(|| format!("{units} hidden units behind a cutoff (at most {MOST_CUT}, a multiple of 4)"))
+            (!fits).then(|| {
+                format!("{units} hidden units behind a cutoff (at most {MOST_CUT}, a multiple of 4)")
+            })
         }
         Op::SelectOutputs { input, .. } => row(width(*input)),
         _ => None,

@@ -70,7 +70,12 @@ impl Run<'_> {
     }
 
     /// All rows of each weight with all of a buffer.
-    pub(super) fn whole_products(&mut self, input: BufferId, products: &[(WeightId, BufferId)], tokens: usize) {
+    pub(super) fn whole_products(
+        &mut self,
+        input: BufferId,
+        products: &[(WeightId, BufferId)],
+        tokens: usize,
+    ) {
         let from = Rows { address: self.at(input), stride: self.width(input) };
         let mut converted = None;
         for (weight, output) in products {

@@ -207,9 +207,10 @@ impl Run<'_> {
     /// Whether the end of `op` is part of the kernel that begins `next`.
     fn goes_with(&self, op: &Op, next: &Op) -> bool {
         match (op, next) {
-            (Op::PerLayerInput { streams, active, .. }, Op::AltUpPredict { streams: same, active: too, .. }) => {
-                streams == same && active == too && self.rows(op) == self.rows(next)
-            }
+            (
+                Op::PerLayerInput { streams, active, .. },
+                Op::AltUpPredict { streams: same, active: too, .. },
+            ) => streams == same && active == too && self.rows(op) == self.rows(next),
             _ => false,
         }
     }
@@ -221,7 +222,14 @@ fn words_of<T: Pod>(count: usize) -> usize {
 }
 
 /// A product for many rows without what it reads.
-fn empty_gemm(weight: Planes, output: Rows, first: usize, rows: usize, columns: usize, tokens: usize) -> Gemm {
+fn empty_gemm(
+    weight: Planes,
+    output: Rows,
+    first: usize,
+    rows: usize,
+    columns: usize,
+    tokens: usize,
+) -> Gemm {
     Gemm {
         weight,
         input: Address::NULL,

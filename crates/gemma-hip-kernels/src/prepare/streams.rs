@@ -54,7 +54,9 @@ impl Run<'_> {
 
     /// With the end of the per-layer input before it, if that is left to this step.
     pub(super) fn altup_predict(&mut self, op: &Op, left: Option<&Op>) {
-        let Op::AltUpPredict { streams, active, router, coefficients, input_norm, normed } = op else { return };
+        let Op::AltUpPredict { streams, active, router, coefficients, input_norm, normed } = op else {
+            return;
+        };
         let (projected, projected_norm) = match left {
             Some(Op::PerLayerInput { norm, scaled, .. }) => (self.at(*scaled), self.vector(*norm)),
             _ => (Address::NULL, Address::NULL),
@@ -157,8 +159,18 @@ impl Run<'_> {
 
     /// All but the sum with the streams, see [`Run::per_layer_add`].
     pub(super) fn per_layer_input(&mut self, op: &Op) {
-        let Op::PerLayerInput { streams, active, per_layer, block, scale, gate, projection, scaled, gated, .. } =
-            op
+        let Op::PerLayerInput {
+            streams,
+            active,
+            per_layer,
+            block,
+            scale,
+            gate,
+            projection,
+            scaled,
+            gated,
+            ..
+        } = op
         else {
             return;
         };

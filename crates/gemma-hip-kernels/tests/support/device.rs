@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use gemma_hal::rotary::{RotaryBase, RotaryTables};
 use gemma_hal::{
-    Budget, BufferId, Cache, CacheLayout, Call, DType, Device, DeviceError, DeviceInfo, DeviceKind, Executable,
-    MemoryUse, Op, Plan, Positions, Snapshot, WeightId, block, planes,
+    Budget, BufferId, Cache, CacheLayout, Call, DType, Device, DeviceError, DeviceInfo, DeviceKind,
+    Executable, MemoryUse, Op, Plan, Positions, Snapshot, WeightId, block, planes,
 };
 use gemma_hip_kernels::prepare::{self, CachedLayer, Memory, Table, Turned};
 use gemma_hip_kernels::{Activations, Address, Planes, Slots};
@@ -45,7 +45,13 @@ impl EmulatedDevice {
             units: 1,
         };
         let shared = Shared { bank: Bank::default(), emulator: Emulator::new(), kernels: Default::default() };
-        Self { info, budget: Budget::new(NAME, 1 << 30), activations, turns, shared: Arc::new(Mutex::new(shared)) }
+        Self {
+            info,
+            budget: Budget::new(NAME, 1 << 30),
+            activations,
+            turns,
+            shared: Arc::new(Mutex::new(shared)),
+        }
     }
 
     /// Names of the kernels that have been run so far.
@@ -87,7 +93,8 @@ impl Device for EmulatedDevice {
                 high: plane(&packed.high),
             };
             let turned = if self.turns { planes::turn(weight) } else { None };
-            let turned = turned.map(|turned| Turned { words: bank.hold(&turned.words), scales: bank.hold(&turned.scales) });
+            let turned = turned
+                .map(|turned| Turned { words: bank.hold(&turned.words), scales: bank.hold(&turned.scales) });
             let vector = (weight.values() < 1 << 16).then(|| {
                 let mut values = vec![0.0_f32; weight.rows() * weight.columns()];
                 for (row, out) in values.chunks_exact_mut(weight.columns()).enumerate() {
@@ -117,7 +124,12 @@ impl Device for EmulatedDevice {
         }))
     }
 
-    fn create_cache(&self, layout: &CacheLayout, context: usize, chunk: usize) -> Result<Box<dyn Cache>, DeviceError> {
+    fn create_cache(
+        &self,
+        layout: &CacheLayout,
+        context: usize,
+        chunk: usize,
+    ) -> Result<Box<dyn Cache>, DeviceError> {
         let positions = Positions::new(NAME, layout, context, chunk)?;
         let bank = &mut lock(&self.shared).bank;
         let mut slots = |index: usize| {
@@ -128,7 +140,11 @@ impl Device for EmulatedDevice {
                 _ => bank.hold(&vec![0x55_u8; values]),
             };
             // Scales that are no numbers.
-            let scales = if layout.dtype == DType::Q8_0 { bank.hold(&vec![0x7e00_u32; values / 32]) } else { Address::NULL };
+            let scales = if layout.dtype == DType::Q8_0 {
+                bank.hold(&vec![0x7e00_u32; values / 32])
+            } else {
+                Address::NULL
+            };
             Slots { words, scales }
         };
         let layers = (0..layout.layers.len()).map(|index| (slots(index), slots(index))).collect();
@@ -243,7 +259,8 @@ impl Executable for EmulatedExecutable {
             capacity: cache.positions.capacity(index),
         });
         // Every activation has exactly the rows of this run.
-        let buffers = plan.buffers().iter().map(|buffer| bank.room(plan.row_count(buffer.rows, count) * buffer.width));
+        let buffers =
+            plan.buffers().iter().map(|buffer| bank.room(plan.row_count(buffer.rows, count) * buffer.width));
         let buffers: Vec<Address> = buffers.collect();
         let angles = bases.map(|base| (base, bank.hold(self.angles.rows(base, 0, count)))).collect();
         let places = Places {

@@ -79,17 +79,22 @@ pub struct Emulator {
 pub fn build_folder() -> PathBuf {
     let executable = std::env::current_exe().expect("a test is a file");
     let found = executable.ancestors().find(|folder| folder.join("kernels").is_dir());
-    found.map_or_else(|| panic!("the kernels are not built: run `cargo xtask build-kernels --hip` first"), Path::to_owned)
+    found.map_or_else(
+        || panic!("the kernels are not built: run `cargo xtask build-kernels --hip` first"),
+        Path::to_owned,
+    )
 }
 
 /// What is built is not older than what it comes from.
 fn check_age(built: &Path) {
-    let age = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let age =
+        |path: &Path| fs::metadata(path).and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernels/hip");
     for folder in ["", "portable", "emulation"] {
         for entry in fs::read_dir(sources.join(folder)).expect("the sources are there") {
             let path = entry.expect("a folder can be read").path();
-            let is_source = path.extension().is_some_and(|ending| ending == "hip" || ending == "h" || ending == "cpp");
+            let is_source =
+                path.extension().is_some_and(|ending| ending == "hip" || ending == "h" || ending == "cpp");
             let is_old = is_source && age(&path) > age(built);
             assert!(!is_old, "{} has changed: run `cargo xtask build-kernels --hip`", path.display());
         }
@@ -121,7 +126,7 @@ impl Emulator {
     /// Runs a launch on pieces of `bank`; the order of work-items is another one each time.
     ///
     /// # Errors
-    /// What the emulation, or a sanitizer, found wrong. After a sanitizer's words nothing more can be run.
+    /// What the emulation, or a sanitizer, found wrong.
     pub fn run(&mut self, launch: &Launch, bank: &mut Bank) -> Result<(), String> {
         self.launches += 1;
         self.run_in_order(launch, bank, self.launches)
@@ -138,14 +143,19 @@ impl Emulator {
         let answer = sent.and_then(|()| self.answer(&pieces, bank));
         answer.unwrap_or_else(|_| {
             let _ = self.process.wait();
-            Err(fs::read_to_string(&self.log).unwrap_or_default())
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let launches = self.launches;
+            *self = Self::new();
+            self.launches = launches;
+            Err(log)
         })
     }
 
     fn answer(&mut self, pieces: &[usize], bank: &mut Bank) -> std::io::Result<Result<(), String>> {
         let mut head = [0; 16];
         self.answers.read_exact(&mut head)?;
-        let [status, length] = [0, 8].map(|at| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes")));
+        let [status, length] =
+            [0, 8].map(|at| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes")));
         let mut message = vec![0; length as usize];
         self.answers.read_exact(&mut message)?;
         for piece in pieces {
