@@ -75,6 +75,15 @@ const fn shares(dtype: DType) -> Shares {
     Shares { words, scales, high }
 }
 
+/// Bytes of the planes of all rows of `weight`, known before they are made: words, scales, high bits.
+pub fn plane_bytes(weight: &Weight) -> [usize; 3] {
+    let (rows, shares) = (weight.rows(), shares(weight.dtype()));
+    let blocks = weight.columns() / weight.dtype().block_len();
+    let row_bytes = (blocks * shares.words).next_multiple_of(WORD);
+    [rows * row_bytes, rows * blocks * shares.scales, rows * blocks * shares.high]
+        .map(|bytes| bytes.next_multiple_of(WORD))
+}
+
 /// `rows` of `weight`.
 ///
 /// # Panics
@@ -258,6 +267,8 @@ mod tests {
             let all = pack(&weight, 0..5);
             let bytes = WORD * (all.words.len() + all.scales.len() + all.high.len());
             assert!((weight.bytes()..weight.bytes() + 8).contains(&(bytes as u64)), "{dtype}");
+            let planes = [&all.words, &all.scales, &all.high].map(|plane| WORD * plane.len());
+            assert_eq!(plane_bytes(&weight), planes, "{dtype}");
             // Rows have no gaps, so that some rows are a piece of all.
             let some = pack(&weight, 2..4);
             let row = all.words.len() / 5;

@@ -2,6 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::arguments::SIZES;
+
+/// SHA-256 of the sources that this crate was compiled beside, in hexadecimal; the manifest of objects of the same sources has the same.
+pub const SOURCES: &str = env!("GEMMA_HIP_SOURCES");
+
+/// The file that says what was built, beside the objects.
+pub const MANIFEST: &str = "manifest.toml";
+
 /// Processors that objects are built for.
 pub const ARCHITECTURES: [&str; 6] = ["gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151"];
 
@@ -37,6 +45,13 @@ pub fn operation_of(kernel: &str) -> Option<&'static str> {
     }
     let has = |names: &[&str]| names.iter().any(|name| kernel.starts_with(name));
     OPERATIONS.iter().find(|(_, names)| has(names)).map(|(operation, _)| *operation)
+}
+
+/// Bytes of the structure that a kernel takes, if there is such a kernel.
+pub fn argument_bytes(kernel: &str) -> Option<usize> {
+    let is_of = |name: &str| if name.ends_with('_') { kernel.starts_with(name) } else { kernel == name };
+    let known = SIZES.iter().filter(|(name, _)| is_of(name));
+    known.max_by_key(|(name, _)| name.len()).map(|(_, bytes)| *bytes)
 }
 
 /// The file of an operation's object for a processor.

@@ -16,7 +16,7 @@ use crate::failure::{Outcome, fail};
 /// Names the library.
 const VARIABLE: &str = "GEMMA_HIP_EMULATION";
 /// Where `cargo xtask build-kernels` writes it, from the workspace's root on.
-const BUILT: &str = "target/kernels/emulated/libgemma_kernels_emulated.so";
+const BUILT: &str = "target/kernels/emulation/libgemma_kernels_emulated.so";
 /// Bytes for what the library has to say.
 const MESSAGE_BYTES: usize = 1024;
 

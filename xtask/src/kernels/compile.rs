@@ -76,7 +76,8 @@ pub(super) fn build(
     }
     let mut objects: Vec<Object> = good.into_iter().flatten().collect();
     objects.sort_by(|a, b| (&a.operation, &a.architecture).cmp(&(&b.operation, &b.architecture)));
-    Ok(Manifest { compiler: tools.version.clone(), objects })
+    let sources = gemma_hip_kernels::objects::SOURCES.to_owned();
+    Ok(Manifest { compiler: tools.version.clone(), sources, objects })
 }
 
 /// Names of the sources, without their ending.

@@ -87,7 +87,7 @@ mod tests {
             sha256: String::new(),
             kernels: kernels.iter().map(kernel).collect(),
         };
-        Manifest { compiler: "clang".to_owned(), objects: vec![object] }
+        Manifest { compiler: "clang".to_owned(), objects: vec![object], ..Manifest::default() }
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub(super) const NAME: &str = "manifest.toml";
 pub(super) struct Manifest {
     /// The first line of what the compiler says of itself.
     pub(super) compiler: String,
+    /// SHA-256 of all sources and headers, by which programs tell whether objects are of theirs.
+    #[serde(default)]
+    pub(super) sources: String,
     #[serde(rename = "object", default)]
     pub(super) objects: Vec<Object>,
 }
@@ -65,7 +68,7 @@ impl Manifest {
     /// As a file.
     pub(super) fn text(&self) -> String {
         let mut text =
-            format!("# Written by `cargo xtask build-kernels`.\n\ncompiler = {:?}\n", self.compiler);
+            format!("# Written by `cargo xtask build-kernels`.\n\ncompiler = {:?}\nsources = {:?}\n", self.compiler, self.sources);
         for object in &self.objects {
             let Object { file, operation, architecture, source, sha256, kernels } = object;
             let _ = write!(
@@ -157,7 +160,7 @@ mod tests {
             sha256: "ff".to_owned(),
             kernels: vec![kernel],
         };
-        let manifest = Manifest { compiler: "clang \"19\"".to_owned(), objects: vec![object] };
+        let manifest = Manifest { compiler: "clang \"19\"".to_owned(), sources: "0a".to_owned(), objects: vec![object] };
         let folder = tempfile::tempdir().unwrap();
         assert!(Manifest::read(folder.path()).is_none());
         fs::write(folder.path().join(NAME), manifest.text()).unwrap();

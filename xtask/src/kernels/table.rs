@@ -106,7 +106,7 @@ mod tests {
             kernels: vec![Kernel { name: "a".to_owned(), vgprs, lds: vgprs, ..Kernel::default() }],
         };
         let objects = vec![object("gfx1100", 100), object("gfx1103", 96)];
-        let manifest = Manifest { compiler: "clang".to_owned(), objects };
+        let manifest = Manifest { compiler: "clang".to_owned(), objects, ..Manifest::default() };
         let page = format!("above\n{BEGIN}\nold\n{END}\nbelow\n");
         let new = renew(&page, &manifest).unwrap();
         assert!(new.starts_with("above\n") && new.ends_with("\nbelow\n") && !new.contains("old"));

@@ -13,7 +13,7 @@ type Layer = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Lowest first. Only the program, tests, benches and what joins a backend with another framework name one; a backend never
 /// knows the model, though its tests may run one.
-const LAYERS: [Layer; 16] = [
+const LAYERS: [Layer; 17] = [
     ("gemma-hal", &[], &[]),
     ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
     // What kernels are called with; it talks to no GPU.
@@ -24,6 +24,11 @@ const LAYERS: [Layer; 16] = [
     // AMD's runtime as it is, for whoever has it; then a library with the same interface that computes on the CPU.
     ("hip-sys", &[], &[]),
     ("gemma-hip-standin", &["hip-sys"], &[]),
+    (
+        "gemma-hip",
+        &["gemma-hal", "gemma-hip-kernels", "hip-sys"],
+        &["gemma-cpu", "gemma-hip-standin", "gemma-matformer", "gemma-orchestrator"],
+    ),
     // Another one, that computes on an NVIDIA GPU.
     ("gemma-hip-cuda", &["hip-sys"], &[]),
     // Executes kernels' machine code in tests; it knows none of us, and nothing that is shipped knows it.
@@ -42,7 +47,7 @@ const LAYERS: [Layer; 16] = [
         &[],
         &["gemma-hal", "gemma-cpu", "gemma-matformer", "gemma-text", "gemma-orchestrator"],
     ),
-    ("xtask", &["gemma-hal", "gemma-matformer", "gemma-text", "gemma-orchestrator", "gemma-cli"], &[]),
+    ("xtask", &["gemma-hal", "gemma-hip-kernels", "gemma-matformer", "gemma-text", "gemma-orchestrator", "gemma-cli"], &[]),
 ];
 
 /// What a manifest takes from the workspace.

@@ -81,18 +81,26 @@ pub trait Memory {
 
 /// The launches of a run of `tokens` tokens. The plan is one that [`unsupported`] finds nothing in.
 pub fn launches(plan: &Plan, tokens: usize, activations: Activations, memory: &dyn Memory) -> Vec<Launch> {
-    let mut run = Run { plan, tokens, activations, memory, launches: Vec::new() };
+    launches_by_step(plan, tokens, activations, memory).into_iter().map(|(_, launch)| launch).collect()
+}
+
+/// [`launches`], each with the index of its step; where one launch is of two steps, that of the first.
+pub fn launches_by_step(
+    plan: &Plan,
+    tokens: usize,
+    activations: Activations,
+    memory: &dyn Memory,
+) -> Vec<(usize, Launch)> {
+    let mut run = Run { plan, tokens, activations, memory, index: 0, launches: Vec::new() };
     let steps = plan.steps();
-    let mut index = 0;
     let mut left: Option<&Op> = None;
-    while let Some(step) = steps.get(index) {
-        let next = steps.get(index + 1).map(|step| &step.op);
+    while let Some(step) = steps.get(run.index) {
+        let next = steps.get(run.index + 1).map(|step| &step.op);
         if next.is_some_and(|next| run.both(&step.op, next)) {
-            index += 2;
+            run.index += 2;
             continue;
         }
         run.step(&step.op, left.take());
-        index += 1;
         if let Op::PerLayerInput { .. } = &step.op {
             // The end of a layer goes with the beginning of the next where that is one kernel.
             match next {
@@ -100,8 +108,29 @@ pub fn launches(plan: &Plan, tokens: usize, activations: Activations, memory: &d
                 _ => run.per_layer_add(&step.op),
             }
         }
+        run.index += 1;
     }
     run.launches
+}
+
+/// The launches of step `index` by itself, for who looks at what each step leaves.
+///
+/// # Panics
+/// When the plan has no such step.
+pub fn launches_of_step(
+    plan: &Plan,
+    index: usize,
+    tokens: usize,
+    activations: Activations,
+    memory: &dyn Memory,
+) -> Vec<Launch> {
+    let mut run = Run { plan, tokens, activations, memory, index, launches: Vec::new() };
+    let op = &plan.steps()[index].op;
+    run.step(op, None);
+    if let Op::PerLayerInput { .. } = op {
+        run.per_layer_add(op);
+    }
+    run.launches.into_iter().map(|(_, launch)| launch).collect()
 }
 
 /// Rows of activations.
@@ -118,12 +147,14 @@ struct Run<'a> {
     tokens: usize,
     activations: Activations,
     memory: &'a dyn Memory,
-    launches: Vec<Launch>,
+    /// The step whose launches are being made.
+    index: usize,
+    launches: Vec<(usize, Launch)>,
 }
 
 impl Run<'_> {
     fn push(&mut self, launch: Launch) {
-        self.launches.push(launch);
+        self.launches.push((self.index, launch));
     }
 
     /// Rows that an operation works on.
