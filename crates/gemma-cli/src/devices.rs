@@ -1,4 +1,4 @@
-//! From `--device` to a list for the engine. With [`crate::vulkan`] the only place that names concrete backends.
+//! From `--device` to a list for the engine. With [`crate::vulkan`] and [`crate::hip`] the only place that names concrete backends.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::choice::{self, Candidate, Choice, Figures, Work, probe};
 use crate::failure::Failure;
 use crate::settings::Setup;
 use crate::vulkan::{Adapter, Tuning};
-use crate::{hardware, output, vulkan};
+use crate::{hardware, hip, output, vulkan};
 
 /// Bytes that measuring the CPU's products may take.
 const MEASURING: u64 = 1 << 30;
@@ -57,9 +57,12 @@ pub(crate) fn open(setup: &Setup, work: &dyn Fn() -> anyhow::Result<Work>) -> Re
         name if vulkan::is_name(name) => {
             named(vec![vulkan::open(name, setup.memory, setup.activations)?, Arc::new(cpu()?)])
         }
+        name if hip::is_name(name) => {
+            named(vec![hip::open(name, setup.memory, setup.activations)?, Arc::new(cpu()?)])
+        }
         "reference" => named(vec![Arc::new(ReferenceDevice::new(setup.memory))]),
         other => Err(Failure::NoDevice(anyhow!(
-            "--device {other}: not in this build, which has auto, cpu, igpu, vulkan, vulkan:N and reference; `gemma doctor` shows what this machine has"
+            "--device {other}: not in this build, which has auto, cpu, igpu, vulkan, vulkan:N, hip, hip:N and reference; `gemma doctor` shows what this machine has"
         ))),
     }
 }

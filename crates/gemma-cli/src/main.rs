@@ -10,6 +10,7 @@ mod devices;
 mod failure;
 mod folders;
 mod hardware;
+mod hip;
 mod input;
 mod model;
 mod output;

@@ -39,7 +39,15 @@ const LAYERS: [Layer; 17] = [
     ("gemma-burn", &["gemma-hal", "gemma-igpu", "gemma-matformer"], &["gemma-cpu", "gemma-orchestrator"]),
     (
         "gemma-cli",
-        &["gemma-hal", "gemma-cpu", "gemma-igpu", "gemma-matformer", "gemma-text", "gemma-orchestrator"],
+        &[
+            "gemma-hal",
+            "gemma-cpu",
+            "gemma-hip",
+            "gemma-igpu",
+            "gemma-matformer",
+            "gemma-text",
+            "gemma-orchestrator",
+        ],
         &[],
     ),
     (

@@ -22,7 +22,8 @@ pub(crate) struct SetupArgs {
     pub(crate) slice: Option<String>,
 
     /// Device to run on: auto (the GPU where measurements say that it answers sooner than the CPU), cpu, vulkan or igpu (the
-    /// first GPU), vulkan:N (an adapter that `gemma doctor` lists), reference [default: auto, for eval and perplexity cpu]
+    /// first GPU), vulkan:N (an adapter that `gemma doctor` lists), hip or hip:N (an AMD GPU through ROCm's runtime), reference
+    /// [default: auto, for eval and perplexity cpu]
     #[arg(long, env = "GEMMA_DEVICE", value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 

@@ -297,7 +297,7 @@ fn peaks(engine: &Engine) -> Result<Option<Peaks>, Failure> {
 /// Bytes a second that a GPU reads, measured beside the model; none where it cannot be measured, or on another device.
 fn gpu_bandwidth(engine: &Engine) -> Option<f64> {
     let device = engine.device();
-    if !output::is_gpu(device) {
+    if !vulkan::is_name(&device.id) {
         return None;
     }
     let measured = vulkan::read_bandwidth(&device.id);

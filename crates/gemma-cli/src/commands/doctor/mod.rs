@@ -23,9 +23,9 @@ use machine::Machine;
 
 const NOTE: &str = if cfg!(feature = "igpu") {
     "Models run on the CPU, or on a GPU where measurements say that it answers sooner; --device names one. What is said of HIP \
-     and of the NPU is what later backends need."
+     is for --device hip, of the NPU for a later backend."
 } else {
-    "Models run on the CPU: this build has no GPU backend. What is said of HIP and of the NPU is what later backends need."
+    "Models run on the CPU: this build has no Vulkan backend. What is said of HIP is for --device hip, of the NPU for a later backend."
 };
 
 /// How something is.
