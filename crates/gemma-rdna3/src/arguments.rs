@@ -43,7 +43,8 @@ fn hidden(kind: &str, grid: [u32; 3], block: [u32; 3]) -> u64 {
         Some(b'y') => 1,
         _ => 2,
     };
-    let dimensions = (0..3).rev().find(|index| grid[*index] > 1 || block[*index] > 1).map_or(1, |index| index + 1);
+    let dimensions =
+        (0..3).rev().find(|index| grid[*index] > 1 || block[*index] > 1).map_or(1, |index| index + 1);
     match kind {
         "hidden_block_count_x" | "hidden_block_count_y" | "hidden_block_count_z" => {
             u64::from(grid[dimension])

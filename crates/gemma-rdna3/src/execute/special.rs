@@ -15,6 +15,49 @@ pub(super) fn run(wave: &mut Wave, body: &Vector, operation: Special) -> Result<
     match operation {
         Special::Select => {}
         Special::Carry(order, carries_in) => carry(wave, body, order, carries_in),
+        Special::DivisionScale
+        | Special::DivisionScaleWide
+        | Special::DivisionFused
+        | Special::DivisionFusedWide => division(wave, body, operation),
+        Special::MultiplyAddWide(signed) => multiply_add(wave, body, signed),
+        Special::ReadFirstLane => {
+            let exec = wave.exec();
+            let lane = if exec == 0 { 0 } else { exec.trailing_zeros() };
+            read_lane(wave, body, lane)?;
+        }
+        Special::ReadLane => {
+            let lane = plain(wave, body.sources[1])[0] % LANES as u32;
+            read_lane(wave, body, lane)?;
+        }
+        Special::WriteLane => {
+            // It goes to its lane whether or not that takes part.
+            let lane = plain(wave, body.sources[1])[0] % LANES as u32;
+            let value = plain(wave, body.sources[0]);
+            wave.set_vector(usize::from(body.destination), &value, 1 << lane, u32::MAX);
+        }
+        Special::Permute(across) => permute(wave, body, across),
+        Special::Swap => swap(wave, body)?,
+        Special::MoveToRelative => {
+            let ([values, ..], masks) = sources(wave, body);
+            let register = relative(wave, body.destination)?;
+            wave.set_vector(register, &values, masks.written, masks.defined);
+        }
+        Special::MoveFromRelative => move_from_relative(wave, body)?,
+        Special::CountBelow(upper) => {
+            let ([mask, addend, _], masks) = sources(wave, body);
+            let values = std::array::from_fn(|lane| {
+                let below = if upper { 0 } else { mask[lane] & ((1 << lane) - 1) };
+                below.count_ones().wrapping_add(addend[lane])
+            });
+            write(wave, body, &values, masks);
+        }
+    }
+    Ok(())
+}
+
+/// The steps of a division that scale its operands, and that take the scaling back.
+fn division(wave: &mut Wave, body: &Vector, operation: Special) {
+    match operation {
         Special::DivisionScale => {
             let (sources, masks) = sources(wave, body);
             let [a, b, c] = sources.map(|source| source.map(f32::from_bits));
@@ -57,48 +100,17 @@ pub(super) fn run(wave: &mut Wave, body: &Vector, operation: Special) -> Result<
             });
             write_wide(wave, body, values, masks);
         }
-        Special::MultiplyAddWide(signed) => multiply_add(wave, body, signed),
-        Special::ReadFirstLane => {
-            let exec = wave.exec();
-            let lane = if exec == 0 { 0 } else { exec.trailing_zeros() };
-            read_lane(wave, body, lane)?;
-        }
-        Special::ReadLane => {
-            let lane = plain(wave, body.sources[1])[0] % LANES as u32;
-            read_lane(wave, body, lane)?;
-        }
-        Special::WriteLane => {
-            // It goes to its lane whether or not that takes part.
-            let lane = plain(wave, body.sources[1])[0] % LANES as u32;
-            let value = plain(wave, body.sources[0]);
-            wave.set_vector(usize::from(body.destination), &value, 1 << lane, u32::MAX);
-        }
-        Special::Permute(across) => permute(wave, body, across),
-        Special::Swap => swap(wave, body)?,
-        Special::MoveToRelative => {
-            let ([values, ..], masks) = sources(wave, body);
-            let register = relative(wave, body.destination)?;
-            wave.set_vector(register, &values, masks.written, masks.defined);
-        }
-        Special::MoveFromRelative => {
-            let Operand::Vector(first) = body.sources[0] else {
-                return Err(
-                    Problem::Unsupported("a relative move from what is no register".to_owned()).into()
-                );
-            };
-            let register = relative(wave, first)?;
-            let (values, known, exec) = (wave.vectors[register], wave.defined[register], wave.exec());
-            wave.set_vector(usize::from(body.destination), &values, exec, known);
-        }
-        Special::CountBelow(upper) => {
-            let ([mask, addend, _], masks) = sources(wave, body);
-            let values = std::array::from_fn(|lane| {
-                let below = if upper { 0 } else { mask[lane] & ((1 << lane) - 1) };
-                below.count_ones().wrapping_add(addend[lane])
-            });
-            write(wave, body, &values, masks);
-        }
+        _ => {}
     }
+}
+
+fn move_from_relative(wave: &mut Wave, body: &Vector) -> Result<(), Trouble> {
+    let Operand::Vector(first) = body.sources[0] else {
+        return Err(Problem::Unsupported("a relative move from what is no register".to_owned()).into());
+    };
+    let register = relative(wave, first)?;
+    let (values, known, exec) = (wave.vectors[register], wave.defined[register], wave.exec());
+    wave.set_vector(usize::from(body.destination), &values, exec, known);
     Ok(())
 }
 
