@@ -18,7 +18,7 @@ pub(super) fn run(wave: &mut Wave, body: &Vector, operation: Special) -> Result<
         Special::DivisionScale
         | Special::DivisionScaleWide
         | Special::DivisionFused
-        | Special::DivisionFusedWide => divide(wave, body, operation),
+        | Special::DivisionFusedWide => division(wave, body, operation),
         Special::MultiplyAddWide(signed) => multiply_add(wave, body, signed),
         Special::ReadFirstLane => {
             let exec = wave.exec();
@@ -42,16 +42,7 @@ pub(super) fn run(wave: &mut Wave, body: &Vector, operation: Special) -> Result<
             let register = relative(wave, body.destination)?;
             wave.set_vector(register, &values, masks.written, masks.defined);
         }
-        Special::MoveFromRelative => {
-            let Operand::Vector(first) = body.sources[0] else {
-                return Err(
-                    Problem::Unsupported("a relative move from what is no register".to_owned()).into()
-                );
-            };
-            let register = relative(wave, first)?;
-            let (values, known, exec) = (wave.vectors[register], wave.defined[register], wave.exec());
-            wave.set_vector(usize::from(body.destination), &values, exec, known);
-        }
+        Special::MoveFromRelative => move_from_relative(wave, body)?,
         Special::CountBelow(upper) => {
             let ([mask, addend, _], masks) = sources(wave, body);
             let values = std::array::from_fn(|lane| {
@@ -64,8 +55,8 @@ pub(super) fn run(wave: &mut Wave, body: &Vector, operation: Special) -> Result<
     Ok(())
 }
 
-/// The steps of a division; nothing for other operations.
-fn divide(wave: &mut Wave, body: &Vector, operation: Special) {
+/// The steps of a division that scale its operands, and that take the scaling back.
+fn division(wave: &mut Wave, body: &Vector, operation: Special) {
     match operation {
         Special::DivisionScale => {
             let (sources, masks) = sources(wave, body);
@@ -111,6 +102,16 @@ fn divide(wave: &mut Wave, body: &Vector, operation: Special) {
         }
         _ => {}
     }
+}
+
+fn move_from_relative(wave: &mut Wave, body: &Vector) -> Result<(), Trouble> {
+    let Operand::Vector(first) = body.sources[0] else {
+        return Err(Problem::Unsupported("a relative move from what is no register".to_owned()).into());
+    };
+    let register = relative(wave, first)?;
+    let (values, known, exec) = (wave.vectors[register], wave.defined[register], wave.exec());
+    wave.set_vector(usize::from(body.destination), &values, exec, known);
+    Ok(())
 }
 
 /// A vector register counted from M0. A load into it must have been waited for.
