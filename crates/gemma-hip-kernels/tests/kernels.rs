@@ -48,7 +48,8 @@ fn kernels_that_no_plan_is_made_of() {
     alone::a_list_of_the_largest_logits(&mut emulator);
 }
 
-// SAFETY: a type alone; who calls it keeps to what the emulation asks for.
+/// `gemma_emulated_launch`.
+// SAFETY: a type alone; whoever calls it vouches for the pointers.
 type Launch = unsafe extern "C" fn(
     *const c_char,
     *const u32,
