@@ -77,7 +77,8 @@ pub fn devices_of(library: &Path) -> Result<Vec<HipAdapter>, DeviceError> {
 }
 
 fn adapters(hip: Result<Hip, LoadError>) -> Result<Vec<HipAdapter>, DeviceError> {
-    let hip = hip.map_err(|error| DeviceError::Driver { device: RUNTIME.to_owned(), detail: error.to_string() })?;
+    let hip =
+        hip.map_err(|error| DeviceError::Driver { device: RUNTIME.to_owned(), detail: error.to_string() })?;
     let hip = Arc::new(hip);
     let mut count = 0;
     let driver = Driver::of_runtime(&hip, RUNTIME);
@@ -92,7 +93,8 @@ fn adapter(driver: Driver) -> Result<HipAdapter, DeviceError> {
     let hip = Arc::clone(&driver.hip);
     let named = hip.architecture(driver.ordinal).map_err(|error| driver.refused(error.to_string()))?;
     let units = [hipDeviceAttributePhysicalMultiProcessorCount, hipDeviceAttributeMultiprocessorCount];
-    let units = units.into_iter().find_map(|attribute| driver.attribute(attribute).filter(|units| *units > 0));
+    let units =
+        units.into_iter().find_map(|attribute| driver.attribute(attribute).filter(|units| *units > 0));
     Ok(HipAdapter {
         id: driver.id.to_string(),
         name: driver.name()?,

@@ -116,7 +116,11 @@ impl HipCache {
         let parts = self.parts(layer);
         let places = |start: usize| Places {
             words: layer.buffer.at(start),
-            scales: if parts.scales == 0 { Address::NULL } else { layer.buffer.at(start + parts.scales_start()) },
+            scales: if parts.scales == 0 {
+                Address::NULL
+            } else {
+                layer.buffer.at(start + parts.scales_start())
+            },
         };
         CachedLayer { keys: places(0), values: places(parts.room()), capacity: layer.capacity }
     }

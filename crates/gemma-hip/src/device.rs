@@ -47,12 +47,7 @@ pub struct HipOptions {
 impl HipOptions {
     /// The usual ones, with `memory` bytes.
     pub fn new(memory: u64) -> Self {
-        Self {
-            memory,
-            activations: Activations::default(),
-            weights: WeightMemory::default(),
-            kernels: None,
-        }
+        Self { memory, activations: Activations::default(), weights: WeightMemory::default(), kernels: None }
     }
 }
 

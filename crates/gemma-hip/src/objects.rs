@@ -98,13 +98,15 @@ pub(crate) fn check_architecture(architecture: &str) -> Result<(), String> {
 pub(crate) fn images(folder: &Path, architecture: &str) -> Result<Vec<Image>, String> {
     let path = folder.join(MANIFEST);
     let wrong = |problem: String| format!("{}: {problem}; {ADVICE}", path.display());
-    let text = String::from_utf8(read(&path, MOST_MANIFEST).map_err(&wrong)?).map_err(|error| wrong(error.to_string()))?;
+    let text = String::from_utf8(read(&path, MOST_MANIFEST).map_err(&wrong)?)
+        .map_err(|error| wrong(error.to_string()))?;
     let manifest: Manifest = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     if manifest.sources != SOURCES {
         return Err(wrong("the objects are of other sources than this program".to_owned()));
     }
     let objects = manifest.objects.into_iter().filter(|object| object.architecture == architecture);
-    let images = objects.map(|object| image(folder, object)).collect::<Result<Vec<_>, _>>().map_err(&wrong)?;
+    let images =
+        objects.map(|object| image(folder, object)).collect::<Result<Vec<_>, _>>().map_err(&wrong)?;
     if images.is_empty() {
         return Err(wrong(format!("there is no object for {architecture}")));
     }
@@ -116,7 +118,8 @@ fn image(folder: &Path, object: Object) -> Result<Image, String> {
     if Path::new(&object.file).file_name().is_none_or(|name| name != object.file.as_str()) {
         return Err(format!("{:?} is no file's name", object.file));
     }
-    let bytes = read(&folder.join(&object.file), MOST_OBJECT).map_err(|problem| format!("{}: {problem}", object.file))?;
+    let bytes = read(&folder.join(&object.file), MOST_OBJECT)
+        .map_err(|problem| format!("{}: {problem}", object.file))?;
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     if digest != object.sha256 {
         return Err(format!("{} is not the object that was built", object.file));
@@ -128,7 +131,10 @@ fn image(folder: &Path, object: Object) -> Result<Image, String> {
         let expected = argument_bytes(&kernel.name);
         if expected.is_some_and(|expected| expected != kernel.arguments) {
             let Kernel { name, arguments, .. } = kernel;
-            return Err(format!("{name} takes {arguments} bytes of arguments, not {}", expected.unwrap_or(0)));
+            return Err(format!(
+                "{name} takes {arguments} bytes of arguments, not {}",
+                expected.unwrap_or(0)
+            ));
         }
         Ok(KernelShape { name: kernel.name, argument_bytes: kernel.arguments, threads: kernel.threads })
     });
@@ -218,7 +224,10 @@ mod tests {
         ] {
             let folder = built(sources, file, sha, arguments);
             let problem = images(folder.path(), "gfx1103").map(|_| ()).unwrap_err();
-            assert!(problem.contains(words) && problem.contains("cargo xtask build-kernels --hip"), "{problem}");
+            assert!(
+                problem.contains(words) && problem.contains("cargo xtask build-kernels --hip"),
+                "{problem}"
+            );
         }
         let folder = built(SOURCES, FILE, "", 24);
         let problem = images(folder.path(), "gfx1150").map(|_| ()).unwrap_err();
@@ -230,11 +239,12 @@ mod tests {
     #[test]
     fn only_whole_objects_are_loaded() {
         assert!(is_whole(&object()));
-        for (at, byte) in [(0, 0), (4, 1), (18, 62), (45, 1), (58, 64)] {
+        for (at, byte) in [(0, 0), (4, 1), (18, 62), (40, 1), (45, 1), (60, 2)] {
+            // One entry of 64 bytes, which are those of the header.
             let mut bytes = object();
+            (bytes[58], bytes[60]) = (64, 1);
+            assert!(is_whole(&bytes));
             bytes[at] = byte;
-            // One table, where its size is 64.
-            bytes[60] = 1;
             assert!(!is_whole(&bytes), "{byte} at {at}");
         }
         assert!(!is_whole(&object()[..ELF_HEADER - 1]) && !is_whole(&[]));
@@ -244,7 +254,10 @@ mod tests {
     fn a_folder_that_is_named_is_the_only_one() {
         let empty = tempfile::tempdir().unwrap();
         let problem = find(Some(empty.path())).unwrap_err();
-        assert!(problem.contains(&empty.path().display().to_string()) && problem.contains(VARIABLE), "{problem}");
+        assert!(
+            problem.contains(&empty.path().display().to_string()) && problem.contains(VARIABLE),
+            "{problem}"
+        );
         let folder = built(SOURCES, FILE, "", 24);
         assert_eq!(find(Some(folder.path())), Ok(folder.path().to_owned()));
     }

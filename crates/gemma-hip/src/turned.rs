@@ -52,7 +52,8 @@ impl Copies {
         turn.put(&buffer, 0, words).ok()?;
         turn.put(&buffer, start, scales).ok()?;
         let place = prepare::Turned { words: buffer.at(0), scales: buffer.at(start) };
-        let copy = Arc::new(Turned { place, _buffer: buffer, weight: weight.clone(), _reservation: reservation });
+        let copy =
+            Arc::new(Turned { place, _buffer: buffer, weight: weight.clone(), _reservation: reservation });
         copies.push(Arc::downgrade(&copy));
         Some(copy)
     }

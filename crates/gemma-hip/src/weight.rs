@@ -97,11 +97,20 @@ fn upload(setup: &Setup, turn: &Turn<'_>, name: &str, weight: &Weight) -> Result
 ///
 /// # Errors
 /// [`DeviceError::OutOfMemory`], otherwise what the runtime says.
-pub(crate) fn allocate(setup: &Setup, turn: &Turn<'_>, what: &str, bytes: usize) -> Result<Buffer, DeviceError> {
+pub(crate) fn allocate(
+    setup: &Setup,
+    turn: &Turn<'_>,
+    what: &str,
+    bytes: usize,
+) -> Result<Buffer, DeviceError> {
     if setup.maps_weights {
         match turn.allocate(what, bytes, Placement::Mapped) {
             // Some GPUs without memory of their own have a part of the machine's that is theirs alone, and is tried next.
-            Err(DeviceError::Unsupported { .. } | DeviceError::OutOfMemory { .. } | DeviceError::Driver { .. }) => {}
+            Err(
+                DeviceError::Unsupported { .. }
+                | DeviceError::OutOfMemory { .. }
+                | DeviceError::Driver { .. },
+            ) => {}
             done => return done,
         }
     }

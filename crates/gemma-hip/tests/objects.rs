@@ -47,7 +47,10 @@ fn objects_that_do_not_fit_are_refused_with_what_to_do() {
         (&|folder| fs::remove_file(folder.join(MANIFEST)).unwrap(), "no code objects of HIP kernels"),
         (&|folder| fs::remove_file(folder.join(&file)).unwrap(), "copy.gfx1103.co: "),
         (&|folder| edit(folder, SOURCES, "0badc0de"), "of other sources than this program"),
-        (&|folder| edit(folder, "architecture = \"gfx1103\"", "architecture = \"gfx1150\""), "no object for gfx1103"),
+        (
+            &|folder| edit(folder, "architecture = \"gfx1103\"", "architecture = \"gfx1150\""),
+            "no object for gfx1103",
+        ),
         (&|folder| fs::write(folder.join(&file), "old").unwrap(), "is not the object that was built"),
         (
             &|folder| {

@@ -67,8 +67,10 @@ impl Manifest {
 
     /// As a file.
     pub(super) fn text(&self) -> String {
-        let mut text =
-            format!("# Written by `cargo xtask build-kernels`.\n\ncompiler = {:?}\nsources = {:?}\n", self.compiler, self.sources);
+        let mut text = format!(
+            "# Written by `cargo xtask build-kernels`.\n\ncompiler = {:?}\nsources = {:?}\n",
+            self.compiler, self.sources
+        );
         for object in &self.objects {
             let Object { file, operation, architecture, source, sha256, kernels } = object;
             let _ = write!(
@@ -160,7 +162,8 @@ mod tests {
             sha256: "ff".to_owned(),
             kernels: vec![kernel],
         };
-        let manifest = Manifest { compiler: "clang \"19\"".to_owned(), sources: "0a".to_owned(), objects: vec![object] };
+        let manifest =
+            Manifest { compiler: "clang \"19\"".to_owned(), sources: "0a".to_owned(), objects: vec![object] };
         let folder = tempfile::tempdir().unwrap();
         assert!(Manifest::read(folder.path()).is_none());
         fs::write(folder.path().join(NAME), manifest.text()).unwrap();

@@ -55,7 +55,18 @@ const LAYERS: [Layer; 17] = [
         &[],
         &["gemma-hal", "gemma-cpu", "gemma-matformer", "gemma-text", "gemma-orchestrator"],
     ),
-    ("xtask", &["gemma-hal", "gemma-hip-kernels", "gemma-matformer", "gemma-text", "gemma-orchestrator", "gemma-cli"], &[]),
+    (
+        "xtask",
+        &[
+            "gemma-hal",
+            "gemma-hip-kernels",
+            "gemma-matformer",
+            "gemma-text",
+            "gemma-orchestrator",
+            "gemma-cli",
+        ],
+        &[],
+    ),
 ];
 
 /// What a manifest takes from the workspace.

@@ -97,9 +97,7 @@ impl Places {
         let mut begin = 0;
         for (named, used) in weights(plan) {
             stored.push(match used {
-                Use::Matrix => {
-                    Stored::Matrix(setup.matrices.get(setup, turn, &named.name, &named.weight)?)
-                }
+                Use::Matrix => Stored::Matrix(setup.matrices.get(setup, turn, &named.name, &named.weight)?),
                 Use::Vector => {
                     let bytes = bytes_of_vector(named);
                     decode(named, &mut values[begin..begin + bytes]);
@@ -148,7 +146,9 @@ fn copies(setup: &Setup, turn: &Turn<'_>, plan: &Plan) -> Vec<Option<Arc<Turned>
 fn decode(named: &NamedWeight, out: &mut [u8]) {
     let weight = &named.weight;
     let mut values = vec![0.0_f32; weight.columns()];
-    for (row, out) in out.chunks_exact_mut((values.len() * size_of::<f32>()).max(1)).take(weight.rows()).enumerate() {
+    for (row, out) in
+        out.chunks_exact_mut((values.len() * size_of::<f32>()).max(1)).take(weight.rows()).enumerate()
+    {
         block::dequantise_row(weight.dtype(), weight.row(row), &mut values);
         out.copy_from_slice(bytemuck::cast_slice(&values));
     }

@@ -73,7 +73,9 @@ impl Shortlist {
 
     /// Whether `count` of `width` values can be chosen.
     pub(super) fn can_choose(count: usize, width: usize) -> bool {
-        count <= MOST_WANTED && count * GROUP < width && ShortlistMaxima::groups(width) <= ShortlistBound::MOST
+        count <= MOST_WANTED
+            && count * GROUP < width
+            && ShortlistMaxima::groups(width) <= ShortlistBound::MOST
     }
 
     /// What lists the largest of the `width` values at `row`.
@@ -89,7 +91,8 @@ impl Shortlist {
         vec![
             ShortlistMaxima { values: row, maxima, count, padding: 0 }.launch(),
             ShortlistBound { maxima, counter, bound, wanted, count: groups }.launch(),
-            ShortlistCollect { values: row, bound, counter, entries, count, room: MOST_LISTED as u32 }.launch(),
+            ShortlistCollect { values: row, bound, counter, entries, count, room: MOST_LISTED as u32 }
+                .launch(),
         ]
     }
 

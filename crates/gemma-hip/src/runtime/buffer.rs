@@ -94,7 +94,6 @@ impl Buffer {
         self.host.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-
     /// Overwrites bytes of memory that the GPU does not use at the time. False, and nothing is done, where the host cannot.
     pub(crate) fn write_as_host(&self, offset: usize, bytes: &[u8]) -> bool {
         let Some(host) = self.host.filter(|_| offset + bytes.len() <= self.bytes) else { return false };
@@ -110,7 +109,8 @@ impl Buffer {
     /// # Panics
     /// When the host cannot read it, or it has fewer bytes.
     pub(super) fn read_as_host(&self, out: &mut [u8]) {
-        let host = self.host.filter(|_| out.len() <= self.bytes).expect("memory of the host with as many bytes");
+        let host =
+            self.host.filter(|_| out.len() <= self.bytes).expect("memory of the host with as many bytes");
         // SAFETY: there are so many bytes, and nobody writes them.
         unsafe { ptr::copy_nonoverlapping(host.as_ptr().cast::<u8>(), out.as_mut_ptr(), out.len()) };
     }

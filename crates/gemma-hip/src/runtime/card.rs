@@ -189,7 +189,9 @@ impl Card {
             // SAFETY: as above.
             Retired::Host(address) => ("hipHostFree", &|hip: &Hip| unsafe { (hip.hipHostFree)(*address) }),
             // SAFETY: nobody has the graph any more, and it does not run.
-            Retired::Graph(exec) => ("hipGraphExecDestroy", &|hip: &Hip| unsafe { (hip.hipGraphExecDestroy)(*exec) }),
+            Retired::Graph(exec) => {
+                ("hipGraphExecDestroy", &|hip: &Hip| unsafe { (hip.hipGraphExecDestroy)(*exec) })
+            }
         };
         // Of a device that is lost by now there is nothing to give back, and nobody to tell.
         let _ = self.driver.ask(function, call);
@@ -353,7 +355,9 @@ impl Turn<'_> {
             self.card.driver.ask("hipMemcpyAsync", |hip| {
                 let (target, bytes) = (through.host_pointer(), piece.len());
                 // SAFETY: both have so many bytes; the pinned ones stay until the stream is empty.
-                unsafe { (hip.hipMemcpyAsync)(target, source, bytes, hipMemcpyDeviceToHost, self.card.stream()) }
+                unsafe {
+                    (hip.hipMemcpyAsync)(target, source, bytes, hipMemcpyDeviceToHost, self.card.stream())
+                }
             })?;
             self.finish("reading results", deadline)?;
             through.read_as_host(piece);
@@ -366,7 +370,12 @@ impl Turn<'_> {
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`], otherwise what the runtime says.
-    pub(crate) fn allocate(&self, what: &str, bytes: usize, placement: Placement) -> Result<Buffer, DeviceError> {
+    pub(crate) fn allocate(
+        &self,
+        what: &str,
+        bytes: usize,
+        placement: Placement,
+    ) -> Result<Buffer, DeviceError> {
         Buffer::new(self.card, what, bytes, placement)
     }
 }

@@ -29,7 +29,8 @@ const NO_DEVICE: &str = "the kernel's driver has no device for HIP: is there a /
                          and is it a GPU that ROCm knows? See docs/hip.md";
 
 /// What to do where an object is refused.
-const REFUSED_OBJECT: &str = "the code object is not for this GPU: build it with `cargo xtask build-kernels --hip`";
+const REFUSED_OBJECT: &str =
+    "the code object is not for this GPU: build it with `cargo xtask build-kernels --hip`";
 
 /// Room for a device's name.
 const NAME_BYTES: usize = 256;
@@ -66,7 +67,11 @@ impl Driver {
     ///
     /// # Errors
     /// What its code means.
-    pub(crate) fn ask(&self, function: &str, call: impl FnOnce(&Hip) -> hipError_t) -> Result<(), DeviceError> {
+    pub(crate) fn ask(
+        &self,
+        function: &str,
+        call: impl FnOnce(&Hip) -> hipError_t,
+    ) -> Result<(), DeviceError> {
         self.alive()?;
         let code = call(&self.hip);
         self.outcome(function, code)
@@ -114,7 +119,9 @@ impl Driver {
         let mut name = [0_u8; NAME_BYTES];
         self.ask("hipDeviceGetName", |hip| {
             // SAFETY: the place has as many bytes as the call is told.
-            unsafe { (hip.hipDeviceGetName)(name.as_mut_ptr().cast::<c_char>(), NAME_BYTES as c_int, self.ordinal) }
+            unsafe {
+                (hip.hipDeviceGetName)(name.as_mut_ptr().cast::<c_char>(), NAME_BYTES as c_int, self.ordinal)
+            }
         })?;
         let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(String::from_utf8_lossy(text).into_owned())
@@ -127,7 +134,9 @@ impl Driver {
     pub(crate) fn memory(&self) -> Result<u64, DeviceError> {
         let mut bytes = 0;
         // SAFETY: the place lives as long as the call.
-        self.ask("hipDeviceTotalMem", |hip| unsafe { (hip.hipDeviceTotalMem)(&raw mut bytes, self.ordinal) })?;
+        self.ask("hipDeviceTotalMem", |hip| unsafe {
+            (hip.hipDeviceTotalMem)(&raw mut bytes, self.ordinal)
+        })?;
         Ok(bytes as u64)
     }
 
@@ -196,9 +205,12 @@ mod tests {
 
     #[test]
     fn settings_are_no_part_of_an_architecture() {
-        for (name, architecture) in
-            [("gfx1103", "gfx1103"), ("gfx90a:sramecc+:xnack-", "gfx90a"), ("gfx1100:sramecc+", "gfx1100"), ("", "")]
-        {
+        for (name, architecture) in [
+            ("gfx1103", "gfx1103"),
+            ("gfx90a:sramecc+:xnack-", "gfx90a"),
+            ("gfx1100:sramecc+", "gfx1100"),
+            ("", ""),
+        ] {
             assert_eq!(architecture_of(name), architecture);
         }
     }

@@ -128,13 +128,17 @@ fn function(
     let mut most = 0;
     driver.ask("hipFuncGetAttribute", |hip| {
         // SAFETY: the place lives as long as the call, and the function as long as its module.
-        unsafe { (hip.hipFuncGetAttribute)(&raw mut most, HIP_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, function) }
+        unsafe {
+            (hip.hipFuncGetAttribute)(&raw mut most, HIP_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, function)
+        }
     })?;
     if c_int::try_from(shape.threads).is_ok_and(|threads| threads <= most) {
         return Ok(function);
     }
     let (name, threads) = (&shape.name, shape.threads);
-    Err(driver.refused(format!("{file}: {name} takes blocks of {most} work-items, not the {threads} of the manifest")))
+    Err(driver.refused(format!(
+        "{file}: {name} takes blocks of {most} work-items, not the {threads} of the manifest"
+    )))
 }
 
 impl Drop for Kernels {
@@ -146,8 +150,7 @@ impl Drop for Kernels {
         }
         for module in &self.modules {
             // SAFETY: nobody has its kernels any more. What is said of it is no news to anybody.
-            let _ =
-                self.driver.ask("hipModuleUnload", |hip| unsafe { (hip.hipModuleUnload)(module.handle) });
+            let _ = self.driver.ask("hipModuleUnload", |hip| unsafe { (hip.hipModuleUnload)(module.handle) });
         }
     }
 }

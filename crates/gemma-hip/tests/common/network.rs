@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use gemma_hal::op::{LinearPart, Op};
 use gemma_hal::{
-    Cache, CacheLayout, Call, DType, Deadline, Device, DeviceError, Executable, Outputs, Plan, PlanBuilder, Rows,
-    Storage, Weight,
+    Cache, CacheLayout, Call, DType, Deadline, Device, DeviceError, Executable, Outputs, Plan, PlanBuilder,
+    Rows, Storage, Weight,
 };
 
 const HIDDEN: usize = 16;
-const OUTPUTS: usize = 96;
+/// Values of an output row.
+pub const OUTPUTS: usize = 96;
 const VOCABULARY: usize = 8;
 
 /// `weight · table[token]` for up to `max_tokens` tokens.
 pub fn plan(max_tokens: usize) -> Arc<Plan> {
     let weight = |rows: usize, columns: usize| {
-        let values: Vec<u8> = (0..rows * columns).flat_map(|i| ((i as f32 * 0.37).sin()).to_le_bytes()).collect();
+        let values: Vec<u8> =
+            (0..rows * columns).flat_map(|i| ((i as f32 * 0.37).sin()).to_le_bytes()).collect();
         Weight::new(Storage::new("test", values), 0, rows, columns, DType::F32).expect("as many bytes")
     };
     let layout = CacheLayout { layers: Vec::new(), dtype: DType::F32 };
