@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gemma_hal::block::{BLOCK, BlockQ8_0};
 use gemma_hal::{
-    Cache, CacheLayout, DType, Deadline, DeviceError, Positions, Reservation, Slots, Snapshot, SnapshotLayer,
+    Cache, CacheLayout, DType, DeviceError, Positions, Reservation, Slots, Snapshot, SnapshotLayer,
 };
 use gemma_hip_kernels::{Address, Slots as Places, prepare::CachedLayer};
 use half::f16;
 
 use crate::device::Setup;
-use crate::runtime::{Buffer, Card, Placement};
+use crate::runtime::{Buffer, Card, Placement, patience};
 
 /// Bytes that every part of a layer begins on.
 const ALIGNMENT: usize = 256;
@@ -87,7 +87,7 @@ impl HipCache {
         };
         let all = shapes.iter().fold(0_u64, |all, shape| all.saturating_add(bytes(shape) as u64));
         let reservation = setup.budget.reserve("the KV cache", all)?;
-        let turn = setup.card.turn(&Deadline::never())?;
+        let turn = setup.card.turn_in_time()?;
         let mut layers = Vec::with_capacity(shapes.len());
         for shape @ (capacity, width) in shapes {
             let buffer = turn.allocate("the KV cache", bytes(&shape), Placement::Device)?;
@@ -182,8 +182,8 @@ impl Cache for HipCache {
     }
 
     fn export(&self) -> Result<Snapshot, DeviceError> {
-        let deadline = Deadline::never();
-        let turn = self.card.turn(&deadline)?;
+        let turn = self.card.turn_in_time()?;
+        let deadline = patience();
         let len = self.positions.len();
         let mut layers = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
@@ -206,8 +206,8 @@ impl Cache for HipCache {
 
     fn import(&mut self, snapshot: &Snapshot) -> Result<(), DeviceError> {
         self.positions.check_import(snapshot)?;
-        let deadline = Deadline::never();
-        let turn = self.card.turn(&deadline)?;
+        let turn = self.card.turn_in_time()?;
+        let deadline = patience();
         turn.finish("waiting for earlier work", &deadline)?;
         for (layer, from) in self.layers.iter().zip(&snapshot.layers) {
             let parts = self.parts(layer);

@@ -70,7 +70,7 @@ impl HipExecutable {
         let read = read.max(shortlist::bytes(&plan)).min(MOST_READ);
         let bytes = places::bytes(&plan) + inputs::bytes(&plan) + shortlist::bytes(&plan) + read;
         let reservation = setup.budget.reserve("activations", bytes as u64)?;
-        let turn = setup.card.turn(&Deadline::never())?;
+        let turn = setup.card.turn_in_time()?;
         let places = Places::of(setup, &turn, &plan)?;
         let inputs = Inputs::of(&turn, &plan)?;
         let shortlist = Shortlist::of(&turn, &plan)?;

@@ -29,6 +29,9 @@ const SPIN: Duration = Duration::from_micros(200);
 /// The pause between two polls, and between two looks at the deadline.
 const GLANCE: Duration = Duration::from_micros(50);
 
+/// How long who has no deadline waits for work that does not end: longer than any run takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// How long the end of a card waits for its last work.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -76,6 +79,11 @@ pub(crate) struct Turn<'a> {
 
 /// Which card: the runtime's file, the device's number, and the folder that its kernels are of.
 type Key = (PathBuf, i32, PathBuf);
+
+/// The deadline of who has none, from now on.
+pub(crate) fn patience() -> Deadline {
+    Deadline::after(PATIENCE)
+}
 
 impl Card {
     /// The card of this process for a device with the kernels of a folder; `images` gives their objects where it is not open yet.
@@ -137,6 +145,22 @@ impl Card {
     /// # Errors
     /// [`DeviceError::Timeout`] or [`DeviceError::Cancelled`] from the deadline; [`DeviceError::Lost`].
     pub(crate) fn turn<'a>(self: &'a Arc<Self>, deadline: &Deadline) -> Result<Turn<'a>, DeviceError> {
+        let turn = self.lock(deadline)?;
+        turn.settle(deadline)?;
+        Ok(turn)
+    }
+
+    /// [`Card::turn`] for who has no deadline: it waits as long as others have the turn, but not for ever for work that hangs.
+    ///
+    /// # Errors
+    /// [`DeviceError::Timeout`]; [`DeviceError::Lost`].
+    pub(crate) fn turn_in_time<'a>(self: &'a Arc<Self>) -> Result<Turn<'a>, DeviceError> {
+        let turn = self.lock(&Deadline::never())?;
+        turn.settle(&patience())?;
+        Ok(turn)
+    }
+
+    fn lock<'a>(self: &'a Arc<Self>, deadline: &Deadline) -> Result<Turn<'a>, DeviceError> {
         let guard = loop {
             match self.turn.try_lock() {
                 Ok(guard) => break guard,
@@ -149,12 +173,7 @@ impl Card {
             }
         };
         self.driver.enter()?;
-        let turn = Turn { card: self, _guard: guard };
-        if self.is_unanswered.load(Ordering::Relaxed) {
-            turn.finish("waiting for earlier work", deadline)?;
-        }
-        self.reclaim();
-        Ok(turn)
+        Ok(Turn { card: self, _guard: guard })
     }
 
     /// Takes what nobody needs any more, to be given back when the stream is empty.
@@ -250,6 +269,15 @@ impl Turn<'_> {
     /// The card.
     pub(crate) fn card(&self) -> &Arc<Card> {
         self.card
+    }
+
+    /// Waits for what somebody has given up on, and gives back what is retired.
+    fn settle(&self, deadline: &Deadline) -> Result<(), DeviceError> {
+        if self.card.is_unanswered.load(Ordering::Relaxed) {
+            self.finish("waiting for earlier work", deadline)?;
+        }
+        self.card.reclaim();
+        Ok(())
     }
 
     /// Waits until all that was asked for is done.

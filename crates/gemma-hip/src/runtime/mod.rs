@@ -10,7 +10,7 @@ mod graph;
 mod module;
 
 pub(crate) use buffer::{Buffer, Placement};
-pub(crate) use card::{Card, Turn};
+pub(crate) use card::{Card, Turn, patience};
 pub(crate) use driver::{Driver, architecture_of};
 pub(crate) use event::Event;
 pub(crate) use graph::Graph;
