@@ -84,3 +84,17 @@ fn a_model_with_rounded_activations() {
 fn a_model_without_turned_copies() {
     agrees(DType::Q5_0, Activations::Float32, false, 1e-6);
 }
+
+#[test]
+fn a_layer_of_published_widths_is_supported() {
+    let mut config = Config::e4b();
+    (config.layer_kinds, config.ffn_widths, config.sparsity) = (vec![LayerKind::Full], vec![16_384], vec![0.95]);
+    (config.shared_kv_layers, config.vocabulary, config.ple_vocabulary) = (0, 500, 490);
+    let weights = synthetic::weights(&config, DType::Q4_0, 1).unwrap();
+    for max_tokens in [1, 512] {
+        let name = "run".to_owned();
+        let options = PlanOptions { name, max_tokens, outputs: Outputs::Last, cache_dtype: DType::F16 };
+        let plan = plan::build(&config, &weights, &options).unwrap();
+        assert_eq!(gemma_hip_kernels::prepare::unsupported(&plan), None);
+    }
+}

@@ -8,7 +8,8 @@
 
 #define DEVICE static __attribute__((device, always_inline)) inline
 #define DEVICE_METHOD __attribute__((device, always_inline)) inline
-#define SHARED(type, name, count) static __attribute__((shared)) type name[count]
+// Arrays are read and written sixteen bytes at a time too.
+#define SHARED(type, name, count) alignas(16) static __attribute__((shared)) type name[count]
 #define UNROLL _Pragma("unroll")
 #define KEEP_ROUNDING _Pragma("clang fp contract(off)")
 // Where a collective is called, which only the emulation asks for.

@@ -14,7 +14,8 @@
 
 #define DEVICE static __device__ inline __attribute__((always_inline))
 #define DEVICE_METHOD __device__ inline __attribute__((always_inline))
-#define SHARED(type, name, count) __shared__ type name[count]
+// Arrays are read and written sixteen bytes at a time too.
+#define SHARED(type, name, count) alignas(16) __shared__ type name[count]
 #define UNROLL _Pragma("unroll")
 #define KEEP_ROUNDING
 #define SITE_PARAMETER

@@ -56,7 +56,10 @@ fn shape(plan: &Plan, op: &Op) -> Option<String> {
                 format!("{units} hidden units behind a cutoff (at most {MOST_CUT}, a multiple of 4)")
             })
         }
-        Op::SelectOutputs { input, .. } => row(width(*input)),
+        Op::SelectOutputs { input, .. } => {
+            let width = width(*input);
+            (!width.is_multiple_of(4)).then(|| format!("rows of {width} values (a multiple of 4)"))
+        }
         _ => None,
     }
 }
