@@ -207,8 +207,8 @@ impl Card {
             Retired::Device(address) => ("hipFree", &|hip: &Hip| unsafe { (hip.hipFree)(*address) }),
             // SAFETY: as above.
             Retired::Host(address) => ("hipHostFree", &|hip: &Hip| unsafe { (hip.hipHostFree)(*address) }),
-            // SAFETY: nobody has the graph any more, and it does not run.
             Retired::Graph(exec) => {
+                // SAFETY: nobody has the graph any more, and it does not run.
                 ("hipGraphExecDestroy", &|hip: &Hip| unsafe { (hip.hipGraphExecDestroy)(*exec) })
             }
         };
