@@ -157,6 +157,8 @@ fn a_list_of_the_largest_logits() {
     assert!(found[..wanted].iter().copied().eq(expected));
 }
 
+/// `gemma_emulated_launch`.
+// SAFETY: a type alone; whoever calls it vouches for the pointers.
 type Launch = unsafe extern "C" fn(
     *const c_char,
     *const u32,

@@ -44,7 +44,8 @@ fn logits(device: &dyn Device, prefill: &Arc<Plan>, decode: &Arc<Plan>) -> Vec<f
     all
 }
 
-fn agrees(dtype: DType, activations: Activations, bound: f64) {
+/// With turned copies of what can be turned, or without any.
+fn agrees(dtype: DType, activations: Activations, turns: bool, bound: f64) {
     let config = config();
     let weights = synthetic::weights(&config, dtype, 1).unwrap();
     let build = |max_tokens| {
@@ -53,7 +54,7 @@ fn agrees(dtype: DType, activations: Activations, bound: f64) {
         Arc::new(plan::build(&config, &weights, &options).unwrap())
     };
     let (prefill, decode) = (build(PROMPT.len()), build(1));
-    let device = EmulatedDevice::new(activations, true);
+    let device = EmulatedDevice::new(activations, turns);
     device.supports(&prefill).unwrap();
     let found = logits(&device, &prefill, &decode);
     let expected = logits(&ReferenceDevice::new(1 << 30), &prefill, &decode);
@@ -61,19 +62,25 @@ fn agrees(dtype: DType, activations: Activations, bound: f64) {
     assert!(error <= bound, "{dtype} {activations:?}: error {error:.1e}, at most {bound:.1e}");
     // A layer of decode is few launches: nothing of it is done step by step.
     let kernels = device.kernels();
-    for together in
-        ["products_", "attention_step_f16_4", "sparse_cut", "sparse_down_", "per_layer_gate_", "gated_"]
-    {
+    let mut expected =
+        vec!["products_", "attention_step_f16_4", "sparse_cut", "sparse_up_", "per_layer_gate_", "gated_"];
+    expected.extend(turns.then_some("sparse_down_"));
+    for together in expected {
         assert!(kernels.iter().any(|kernel| kernel.starts_with(together)), "{together} in {kernels:?}");
     }
 }
 
 #[test]
 fn a_model_with_activations_as_they_are() {
-    agrees(DType::Q8_0, Activations::Float32, 1e-6);
+    agrees(DType::Q8_0, Activations::Float32, true, 1e-6);
 }
 
 #[test]
 fn a_model_with_rounded_activations() {
-    agrees(DType::Q4_0, Activations::Rounded, 1e-2);
+    agrees(DType::Q4_0, Activations::Rounded, true, 1e-2);
+}
+
+#[test]
+fn a_model_without_turned_copies() {
+    agrees(DType::Q5_0, Activations::Float32, false, 1e-6);
 }

@@ -192,12 +192,14 @@ mod tests {
     #[test]
     fn registers_limit_waves() {
         for (architecture, vgprs, expected) in [
-            ("gfx1103", 64, 16),
-            ("gfx1103", 65, 12),
-            ("gfx1103", 96, 10),
-            ("gfx1103", 128, 8),
-            ("gfx1100", 96, 16),
-            ("gfx1100", 97, 12),
+            ("gfx1100", 88, 16),
+            ("gfx1101", 100, 12),
+            ("gfx1100", 183, 8),
+            ("gfx1151", 103, 12),
+            ("gfx1102", 63, 16),
+            ("gfx1103", 88, 10),
+            ("gfx1103", 104, 9),
+            ("gfx1150", 176, 5),
             ("gfx1103", 0, 16),
         ] {
             assert_eq!(waves(architecture, vgprs), expected, "{architecture} {vgprs}");

@@ -1,6 +1,7 @@
 //! A device whose kernels are emulated: what a driver does, without one.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use gemma_hal::rotary::{RotaryBase, RotaryTables};
@@ -22,7 +23,7 @@ struct Shared {
     bank: Bank,
     emulator: Emulator,
     /// Names of kernels that have been run.
-    kernels: std::collections::BTreeSet<String>,
+    kernels: BTreeSet<String>,
 }
 
 /// The device.
@@ -44,7 +45,7 @@ impl EmulatedDevice {
             features: Vec::new(),
             units: 1,
         };
-        let shared = Shared { bank: Bank::default(), emulator: Emulator::new(), kernels: Default::default() };
+        let shared = Shared { bank: Bank::default(), emulator: Emulator::new(), kernels: BTreeSet::new() };
         Self {
             info,
             budget: Budget::new(NAME, 1 << 30),
