@@ -21,7 +21,7 @@ fn open(change: impl FnOnce(&Path)) -> Result<(), DeviceError> {
     }
     change(copy.path());
     let options = HipOptions { kernels: Some(copy.path().to_owned()), ..options() };
-    HipDevice::new(&Machine::new().adapter(), options).map(|device| assert!(device.memory().used == 0))
+    HipDevice::new(&Machine::new().adapter(), &options).map(|device| assert!(device.memory().used == 0))
 }
 
 fn edit(folder: &Path, from: &str, to: &str) {
