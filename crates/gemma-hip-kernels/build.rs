@@ -1,6 +1,7 @@
 //! Hashes the sources of the kernels, so that whoever loads objects can tell whether they are of the same sources.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             hash.update(text);
         }
     }
-    let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut digest = String::new();
+    for byte in hash.finalize() {
+        write!(digest, "{byte:02x}")?;
+    }
     println!("cargo:rustc-env=GEMMA_HIP_SOURCES={digest}");
     Ok(())
 }

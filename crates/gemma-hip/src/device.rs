@@ -75,7 +75,7 @@ impl HipDevice {
     /// # Errors
     /// [`DeviceError::Unsupported`] for a GPU without kernels, [`DeviceError::Driver`] with what is wrong with the code objects or what the
     /// runtime says.
-    pub fn new(adapter: &HipAdapter, options: HipOptions) -> Result<Self, DeviceError> {
+    pub fn new(adapter: &HipAdapter, options: &HipOptions) -> Result<Self, DeviceError> {
         adapter.is_supported()?;
         let driver = &adapter.driver;
         let folder = objects::find(options.kernels.as_deref()).map_err(|problem| driver.refused(problem))?;
@@ -92,7 +92,7 @@ impl HipDevice {
             id: adapter.id.clone(),
             name: adapter.name.clone(),
             kind,
-            features: features(adapter, &options, maps_weights),
+            features: features(adapter, options, maps_weights),
             units: adapter.compute_units,
         };
         let setup = Setup {

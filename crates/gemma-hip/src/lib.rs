@@ -10,7 +10,7 @@
 //!
 //! # fn main() -> Result<(), gemma_hal::DeviceError> {
 //! for adapter in devices()? {
-//!     let device = HipDevice::new(&adapter, HipOptions::new(8 << 30))?;
+//!     let device = HipDevice::new(&adapter, &HipOptions::new(8 << 30))?;
 //!     println!("{}: {:?}", device.info().name, device.memory());
 //! }
 //! # Ok(())

@@ -5,6 +5,7 @@
 //! called with. Nothing here knows the runtime.
 
 use std::env;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -120,8 +121,7 @@ fn image(folder: &Path, object: Object) -> Result<Image, String> {
     }
     let bytes = read(&folder.join(&object.file), MOST_OBJECT)
         .map_err(|problem| format!("{}: {problem}", object.file))?;
-    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    if digest != object.sha256 {
+    if digest(&bytes) != object.sha256 {
         return Err(format!("{} is not the object that was built", object.file));
     }
     if !is_whole(&bytes) {
@@ -142,6 +142,15 @@ fn image(folder: &Path, object: Object) -> Result<Image, String> {
     let mut words = vec![0_u128; bytes.len().div_ceil(size_of::<u128>())];
     bytemuck::cast_slice_mut::<_, u8>(&mut words)[..bytes.len()].copy_from_slice(&bytes);
     Ok(Image { file: object.file, words, kernels })
+}
+
+/// SHA-256 in hexadecimal.
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Whether bytes are an ELF file for AMD's GPUs from its header to its last table: the runtime is given where an object begins, and not how
@@ -182,10 +191,6 @@ mod tests {
         bytes[..ELF_MAGIC.len()].copy_from_slice(ELF_MAGIC);
         bytes[18..20].copy_from_slice(&ELF_AMD_GPU.to_le_bytes());
         bytes
-    }
-
-    fn digest(bytes: &[u8]) -> String {
-        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// A folder with a manifest, and one object of a kernel `copy_values` with these figures.

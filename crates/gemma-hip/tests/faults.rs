@@ -13,7 +13,7 @@ use gemma_hip::{HipDevice, HipOptions, WeightMemory, devices_of};
 use gemma_hip_standin::StandIn;
 
 /// Opens the GPU and runs tokens, one at a time and several.
-fn everything(machine: &Machine, options: HipOptions) -> Result<Vec<f32>, DeviceError> {
+fn everything(machine: &Machine, options: &HipOptions) -> Result<Vec<f32>, DeviceError> {
     let device = HipDevice::new(&machine.adapter(), options)?;
     let mut one = Network::on(&device, 1)?;
     let mut many = Network::on(&device, 4)?;
@@ -29,11 +29,11 @@ fn an_allocation_that_fails_is_out_of_memory_and_leaves_nothing() {
     let machine = Machine::new();
     let device_weights = HipOptions { weights: WeightMemory::Device, ..options() };
     for (options, instead) in [(options(), 1), (device_weights, 0)] {
-        let expected = everything(&machine, options.clone()).unwrap();
+        let expected = everything(&machine, &options).unwrap();
         let mut in_another_place = 0;
         for allocation in 1.. {
             machine.set(&format!("fail-allocation={allocation}"));
-            let outcome = everything(&machine, options.clone());
+            let outcome = everything(&machine, &options);
             // Where nothing has failed, the fault is still to come.
             let is_left = machine.count("allocations") == 0 && outcome.is_ok() && allocation > 40;
             machine.set("reset");
@@ -64,7 +64,7 @@ fn an_allocation_that_fails_is_out_of_memory_and_leaves_nothing() {
 #[test]
 fn a_budget_is_kept() {
     let machine = Machine::new();
-    let device = machine.device_with(HipOptions { memory: 4_096, ..options() });
+    let device = machine.device_with(&HipOptions { memory: 4_096, ..options() });
     let error = Network::on(&device, 1).map(|_| ()).unwrap_err();
     assert!(matches!(error, DeviceError::OutOfMemory { .. }), "{error}");
     assert_eq!((device.memory().used, machine.count("allocations")), (0, 0));
@@ -73,7 +73,7 @@ fn a_budget_is_kept() {
 #[test]
 fn a_refused_launch_is_said_and_can_be_repeated() {
     let machine = Machine::new();
-    let device = machine.device_with(options());
+    let device = machine.device_with(&options());
     let mut network = Network::on(&device, 4).unwrap();
     let expected = network.go(&[1, 2]);
     machine.set("fail-launch=2:701");
@@ -90,7 +90,7 @@ fn a_refused_launch_is_said_and_can_be_repeated() {
 fn a_lost_device_is_lost_for_good_and_is_left_alone() {
     for code in [700, 719, 999] {
         let machine = Machine::new();
-        let device = machine.device_with(options());
+        let device = machine.device_with(&options());
         let mut network = Network::on(&device, 4).unwrap();
         network.go(&[1]);
         machine.set(&format!("lose-device=1:{code}"));
@@ -109,7 +109,7 @@ fn a_lost_device_is_lost_for_good_and_is_left_alone() {
 #[test]
 fn a_launch_that_never_ends_ends_with_the_deadline() {
     let machine = Machine::new();
-    let device = machine.device_with(options());
+    let device = machine.device_with(&options());
     let mut network = Network::on(&device, 4).unwrap();
     let expected = network.go(&[1, 2]);
     machine.set("hang=1");
@@ -127,7 +127,7 @@ fn a_launch_that_never_ends_ends_with_the_deadline() {
 #[test]
 fn what_a_hanging_gpu_may_use_is_not_given_back() {
     let machine = Machine::new();
-    let device = machine.device_with(options());
+    let device = machine.device_with(&options());
     let mut network = Network::on(&device, 4).unwrap();
     let held = machine.count("allocations");
     machine.set("hang=1");
@@ -145,7 +145,7 @@ fn what_a_hanging_gpu_may_use_is_not_given_back() {
 #[test]
 fn who_waits_can_be_stopped() {
     let machine = Machine::new();
-    let device = machine.device_with(options());
+    let device = machine.device_with(&options());
     let mut network = Network::on(&device, 4).unwrap();
     machine.set("hang=1");
     let copied = machine.count("copied-bytes");
@@ -168,12 +168,12 @@ fn who_waits_can_be_stopped() {
 #[test]
 fn without_mapped_or_pinned_memory_the_same_comes_out() {
     let machine = Machine::new();
-    let expected = everything(&machine, options()).unwrap();
+    let expected = everything(&machine, &options()).unwrap();
     for refused in
         ["hipHostGetDevicePointer", "hipHostMalloc", "hipHostMalloc:1", "hipHostMalloc:2", "hipMallocManaged"]
     {
         machine.set(&format!("refuse={refused}"));
-        let found = everything(&machine, options());
+        let found = everything(&machine, &options());
         machine.set("reset");
         // Without pinned memory a full machine is a full machine.
         match refused {
@@ -188,7 +188,7 @@ fn without_mapped_or_pinned_memory_the_same_comes_out() {
 #[test]
 fn a_step_is_recorded_the_second_time_and_replayed() {
     let machine = Machine::new();
-    let device = machine.device_with(options());
+    let device = machine.device_with(&options());
     let mut network = Network::on(&device, 1).unwrap();
     let mut two = Network::on(&device, 2).unwrap();
     let mut row = |token: u32| two.go(&[token, 0])[..network::OUTPUTS].to_vec();
@@ -210,7 +210,7 @@ fn a_step_is_recorded_the_second_time_and_replayed() {
 fn where_graphs_are_refused_launches_do_the_same() {
     let machine = Machine::new();
     for function in ["hipStreamBeginCapture", "hipGraphInstantiate", "hipGraphLaunch"] {
-        let device = machine.device_with(options());
+        let device = machine.device_with(&options());
         let (mut network, mut first) = (Network::on(&device, 1).unwrap(), Network::on(&device, 4).unwrap());
         machine.set(&format!("refuse={function}"));
         for token in [3, 1, 4, 1] {
@@ -248,7 +248,7 @@ fn a_gpu_says_what_it_is() {
     assert_eq!((adapter.id.as_str(), adapter.architecture.as_str()), ("hip:0", "gfx1103"));
     assert_eq!((adapter.is_integrated, adapter.compute_units), (true, 12));
     assert!(adapter.is_supported().is_ok() && adapter.memory == 4 << 30);
-    let device = machine.device_with(options());
+    let device = machine.device_with(&options());
     assert!(device.info().name.contains("emulated"), "{}", device.info().name);
     assert_eq!(device.info().kind, gemma_hal::DeviceKind::IntegratedGpu);
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -20,7 +21,7 @@ fn open(change: impl FnOnce(&Path)) -> Result<(), DeviceError> {
     }
     change(copy.path());
     let options = HipOptions { kernels: Some(copy.path().to_owned()), ..options() };
-    HipDevice::new(&Machine::new().adapter(), options).map(|device| assert!(device.memory().used == 0))
+    HipDevice::new(&Machine::new().adapter(), &options).map(|device| assert!(device.memory().used == 0))
 }
 
 fn edit(folder: &Path, from: &str, to: &str) {
@@ -31,7 +32,10 @@ fn edit(folder: &Path, from: &str, to: &str) {
 }
 
 fn digest(path: &Path) -> String {
-    Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(fs::read(path).unwrap()).iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 #[test]

@@ -99,11 +99,11 @@ fn one_token_by_one_gives_what_many_give() {
 #[test]
 fn without_room_for_a_turned_copy_the_same_comes_out() {
     let (machine, plan) = (Machine::new(), Network::new().plan(1, UNITS, 1.5));
-    let roomy = machine.device_with(options());
+    let roomy = machine.device_with(&options());
     let mut with = roomy.prepare(Arc::clone(&plan)).unwrap();
     let held = roomy.memory().used;
     // Enough for all, but not for the copy within three quarters.
-    let tight = machine.device_with(HipOptions { memory: held, ..options() });
+    let tight = machine.device_with(&HipOptions { memory: held, ..options() });
     let mut without = tight.prepare(plan).unwrap();
     assert!(tight.memory().used <= held - MATRIX);
     assert!(nmse(&run(&tight, without.as_mut()), &run(&roomy, with.as_mut())) < 1e-9);
@@ -112,7 +112,7 @@ fn without_room_for_a_turned_copy_the_same_comes_out() {
 #[test]
 fn plans_and_slices_share_matrices_and_the_last_one_frees_them() {
     let (machine, network) = (Machine::new(), Network::new());
-    let device = machine.device_with(options());
+    let device = machine.device_with(&options());
     let used = || device.memory().used;
     let many = device.prepare(network.plan(2, UNITS, 1.5)).unwrap();
     let matrices = used();

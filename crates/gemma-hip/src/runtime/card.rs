@@ -154,7 +154,7 @@ impl Card {
     ///
     /// # Errors
     /// [`DeviceError::Timeout`]; [`DeviceError::Lost`].
-    pub(crate) fn turn_in_time<'a>(self: &'a Arc<Self>) -> Result<Turn<'a>, DeviceError> {
+    pub(crate) fn turn_in_time(self: &Arc<Self>) -> Result<Turn<'_>, DeviceError> {
         let turn = self.lock(&Deadline::never())?;
         turn.settle(&patience())?;
         Ok(turn)

@@ -34,10 +34,10 @@ impl Machine {
 
     /// The GPU, opened for 1 GiB.
     pub fn device(&self, activations: Activations) -> HipDevice {
-        self.device_with(HipOptions { activations, ..options() })
+        self.device_with(&HipOptions { activations, ..options() })
     }
 
-    pub fn device_with(&self, options: HipOptions) -> HipDevice {
+    pub fn device_with(&self, options: &HipOptions) -> HipDevice {
         HipDevice::new(&self.adapter(), options).expect("a device")
     }
 
