@@ -48,7 +48,7 @@ mod backend {
             Some(Activations::Float32) => gemma_hip::Activations::Float32,
             Some(Activations::Int8) | None => gemma_hip::Activations::Rounded,
         };
-        let opened = HipDevice::new(adapter, HipOptions { activations, ..HipOptions::new(memory) });
+        let opened = HipDevice::new(adapter, &HipOptions { activations, ..HipOptions::new(memory) });
         Ok(Arc::new(opened.map_err(|error| error.to_string())?))
     }
 

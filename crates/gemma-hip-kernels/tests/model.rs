@@ -88,7 +88,8 @@ fn a_model_without_turned_copies() {
 #[test]
 fn a_layer_of_published_widths_is_supported() {
     let mut config = Config::e4b();
-    (config.layer_kinds, config.ffn_widths, config.sparsity) = (vec![LayerKind::Full], vec![16_384], vec![0.95]);
+    (config.layer_kinds, config.ffn_widths, config.sparsity) =
+        (vec![LayerKind::Full], vec![16_384], vec![0.95]);
     (config.shared_kv_layers, config.vocabulary, config.ple_vocabulary) = (0, 500, 490);
     let weights = synthetic::weights(&config, DType::Q4_0, 1).unwrap();
     for max_tokens in [1, 512] {

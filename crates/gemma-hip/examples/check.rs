@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rounded = Bounds { plain: 1e-6, blocks: 1e-3, ..Bounds::F32 };
     let mut is_right = true;
     for (activations, bounds) in [(Activations::Float32, Bounds::F32), (Activations::Rounded, rounded)] {
-        let device = HipDevice::new(adapter, HipOptions { activations, ..HipOptions::new(MEMORY) })?;
+        let device = HipDevice::new(adapter, &HipOptions { activations, ..HipOptions::new(MEMORY) })?;
         let outcomes = conformance::operations(&device, &ReferenceDevice::new(MEMORY), bounds, 1);
         let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.passed()).collect();
         println!(
@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         failed.iter().for_each(|outcome| println!("  {outcome}"));
         is_right &= failed.is_empty();
     }
-    let device = HipDevice::new(adapter, HipOptions::new(MEMORY))?;
+    let device = HipDevice::new(adapter, &HipOptions::new(MEMORY))?;
     println!("\n{:<6} {:>16} {:>8} {:>9} {:>9}", "type", "outputs x inputs", "MiB", "us", "GB/s");
     for dtype in DType::ALL {
         let row = COLUMNS / dtype.block_len() * dtype.block_bytes();

@@ -1,20 +1,21 @@
 //! The emulation as tests see it: a process that runs kernels under sanitizers, memory for it, and a device over both.
 //!
-//! Needs what `cargo xtask build-kernels --hip` builds; without that a test fails and says so.
+//! What `cargo xtask build-kernels --hip` builds is built first where it is not.
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
 pub mod alone;
+pub mod built;
 pub mod device;
 pub mod machine;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
+pub use built::build_folder;
 use gemma_hip_kernels::{Address, Launch, objects};
 
 /// What makes an address of a [`Bank`] unlike every number that a kernel takes.
@@ -87,39 +88,11 @@ pub struct Emulator {
     launches: u64,
 }
 
-/// The build folder that this test was built in.
-pub fn build_folder() -> PathBuf {
-    let executable = std::env::current_exe().expect("a test is a file");
-    let found = executable.ancestors().find(|folder| folder.join("kernels").is_dir());
-    found.map_or_else(
-        || panic!("the kernels are not built: run `cargo xtask build-kernels --hip` first"),
-        Path::to_owned,
-    )
-}
-
-/// What is built is not older than what it comes from.
-fn check_age(built: &Path) {
-    let age =
-        |path: &Path| fs::metadata(path).and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kernels/hip");
-    for folder in ["", "portable", "emulation"] {
-        for entry in fs::read_dir(sources.join(folder)).expect("the sources are there") {
-            let path = entry.expect("a folder can be read").path();
-            let is_source =
-                path.extension().is_some_and(|ending| ending == "hip" || ending == "h" || ending == "cpp");
-            let is_old = is_source && age(&path) > age(built);
-            assert!(!is_old, "{} has changed: run `cargo xtask build-kernels --hip`", path.display());
-        }
-    }
-}
-
 impl Emulator {
     /// Starts one.
     pub fn new() -> Self {
         let folder = objects::emulation_folder(&build_folder());
         let program = folder.join("checked");
-        assert!(program.exists(), "{} is missing: run `cargo xtask build-kernels --hip`", program.display());
-        check_age(&program);
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let log = std::env::temp_dir().join(format!("gemma-emulator-{}-{number}.log", std::process::id()));

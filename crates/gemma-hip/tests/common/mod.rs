@@ -1,16 +1,20 @@
 //! The GPU that tests run on: AMD's runtime as we stand it in, over kernels emulated on the CPU.
 //!
-//! Needs what `cargo xtask build-kernels --hip` builds; without that a test fails and says so.
+//! What `cargo xtask build-kernels --hip` builds is built first where it is not.
 
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use gemma_hip::{Activations, HipAdapter, HipDevice, HipOptions, devices_of};
 use gemma_hip_kernels::objects;
 use gemma_hip_standin::StandIn;
 
+#[path = "../../../gemma-hip-kernels/tests/support/built.rs"]
+pub mod built;
 pub mod network;
+
+pub use built::build_folder;
 
 /// A runtime of its own for one test, so that tests do not disturb each other.
 pub struct Machine {
@@ -22,7 +26,6 @@ impl Machine {
     pub fn new() -> Self {
         let library = StandIn::install(&folder()).expect("the stand-in");
         let file = objects::emulation_folder(&build_folder()).join("libgemma_kernels_emulated.so");
-        assert!(file.is_file(), "{} is missing: run `cargo xtask build-kernels --hip`", file.display());
         library.set(&format!("emulation={}", file.display())).expect("settings");
         Self { library }
     }
@@ -58,11 +61,4 @@ pub fn options() -> HipOptions {
 /// A folder that stays until the tests are over, as libraries are never unloaded.
 fn folder() -> PathBuf {
     tempfile::tempdir().expect("folder").keep()
-}
-
-/// The build folder that this test was built in.
-pub fn build_folder() -> PathBuf {
-    let executable = std::env::current_exe().expect("a test is a file");
-    let found = executable.ancestors().find(|folder| folder.join("kernels").is_dir()).map(Path::to_owned);
-    found.expect("the kernels are not built: run `cargo xtask build-kernels --hip` first")
 }
