@@ -14,7 +14,7 @@ use gemma_orchestrator::{Engine, EngineOptions, Model, Session, evaluate};
 
 const PROMPT: &str = "Once upon a time, there was a fox who";
 /// Tokens of a greedy continuation.
-const TOKENS: usize = 12;
+const TOKENS: usize = 24;
 
 /// The story model that is part of the program.
 fn model() -> Model {
@@ -28,7 +28,7 @@ fn cpu() -> Arc<dyn Device> {
 
 /// The greedy continuation of the prompt by an engine on `devices`; and the device that it ended on.
 fn greedy(model: &Model, devices: Vec<Arc<dyn Device>>, between: impl FnOnce()) -> (Vec<u32>, String) {
-    let options = EngineOptions { context: 64, chunk: 8, cache_dtype: gemma_hal::DType::F16 };
+    let options = EngineOptions { context: 128, chunk: 8, cache_dtype: gemma_hal::DType::F16 };
     let mut engine = Engine::new(model.config.clone(), model.weights.clone(), options, devices).unwrap();
     let mut session = Session::new(&engine).unwrap();
     let prompt = model.tokenizer().unwrap().encode_prompt(PROMPT).unwrap();
@@ -56,10 +56,15 @@ fn the_built_in_model_tells_the_same_story_from_replayed_graphs() {
 
 #[test]
 fn a_session_whose_gpu_is_lost_goes_on_with_the_cpu() {
-    let (model, machine) = (model(), Machine::new());
+    let model = model();
     let (expected, _) = greedy(&model, vec![cpu()], || ());
-    let gpu: Arc<dyn Device> = Arc::new(machine.device(Activations::Float32));
-    // In the middle of the text: a replayed graph is one launch.
-    let (found, id) = greedy(&model, vec![gpu, cpu()], || machine.set("lose-device=3"));
-    assert_eq!((found, id.as_str()), (expected, "cpu"));
+    // In the first step behind the prompt, which is some 150 launches, and in the middle of the text, where a step is one.
+    for (launch, is_replayed) in [(3, false), (165, true)] {
+        let machine = Machine::new();
+        let gpu: Arc<dyn Device> = Arc::new(machine.device(Activations::Float32));
+        let lose = || machine.set(&format!("lose-device={launch}"));
+        let (found, id) = greedy(&model, vec![gpu, cpu()], lose);
+        assert_eq!((&found, id.as_str()), (&expected, "cpu"), "launch {launch}");
+        assert_eq!(machine.count("graphs") > 0, is_replayed, "launch {launch}");
+    }
 }
