@@ -50,10 +50,26 @@ fn exit_code_of_usage_and_run_time_errors_is_2() {
 
 #[test]
 fn exit_code_of_a_device_that_is_not_there_is_3() {
-    for device in ["npu", "hip", "vulkan0"] {
+    for device in ["npu", "hipster", "vulkan0"] {
         let stderr = run(&["run", "--device", device, "hi"]).fails(3);
         assert!(stderr.contains(&format!("--device {device}: not in this build")), "{stderr}");
         assert!(stderr.contains("gemma doctor"), "{stderr}");
+    }
+}
+
+#[cfg(feature = "hip")]
+#[test]
+fn without_hips_runtime_its_devices_say_where_it_was_looked_for() {
+    let nowhere = tempfile::tempdir().unwrap();
+    for device in ["hip", "hip:0"] {
+        let mut command = spawnable(&["run", "--device", device, "hi"]);
+        let output = command.env("HIP_PATH", nowhere.path()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        // A machine that has the runtime has no such GPU, or one on which it runs.
+        if output.status.code() != Some(0) {
+            assert_eq!(output.status.code(), Some(3), "{stderr}");
+            assert!(stderr.contains(&format!("--device {device}: ")) && stderr.contains("hip"), "{stderr}");
+        }
     }
 }
 

@@ -151,6 +151,6 @@ fn hip(machine: &Machine<'_>) -> Finding {
     match machine.library("libamdhip64.so") {
         Some(path) => Finding::ok("hip", path.display().to_string()),
         None => Finding::missing("hip", "no libamdhip64 (optional; Vulkan does without)")
-            .mended_by("sudo apt-get install libamdhip64-5   # Ubuntu 24.04; elsewhere hip-runtime-amd of AMD's ROCm, 5.7 or later"),
+            .mended_by("sudo apt-get install libamdhip64-5   # Debian 13, Ubuntu 24.04; elsewhere hip-runtime-amd of AMD's ROCm, 5.7 or later"),
     }
 }
