@@ -203,10 +203,13 @@ fn ctrl_c_keeps_the_text_and_exits_with_130() {
 fn ctrl_c_ends_a_program_that_waits_for_input() {
     let mut child = spawnable(&["chat"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Once it has answered this it waits for the next line.
-    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"/help\n").unwrap();
+    // Who waits for a child closes its input, which would end it too.
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, b"/help\n").unwrap();
     child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(stdin);
 }
 
 #[cfg(unix)]
