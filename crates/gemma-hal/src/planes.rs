@@ -313,4 +313,71 @@ mod tests {
         assert!(turn(&weight(DType::Q6K, 8, 256)).is_none());
         assert!(turn(&weight(DType::F32, 12, 8)).is_none());
     }
+
+    const OUTPUTS: usize = 24;
+    const COLUMNS: usize = 96;
+
+    fn half(bits: u32) -> f32 {
+        half::f16::from_bits(bits as u16).to_f32()
+    }
+
+    /// Value of `output` in `column` as a kernel reads it.
+    fn read(
+        dtype: DType,
+        layout: Layout,
+        words: &[u32],
+        scales: &[u32],
+        column: usize,
+        output: usize,
+    ) -> f32 {
+        let place = column * layout.column_words() * (32 / layout.bits) + output;
+        let block = column / BLOCK * OUTPUTS + output;
+        let scale = |index: usize| half(scales[index / 2] >> (index % 2 * 16));
+        let nibble = || {
+            let eight = words[place / EIGHT];
+            let k = output % EIGHT;
+            ((eight >> (k % 4 * 8 + k / 4 * 4)) & 15) as f32
+        };
+        match dtype {
+            DType::F32 => f32::from_bits(words[place]),
+            DType::F16 => half(words[place / 2] >> (place % 2 * 16)),
+            DType::BF16 => f32::from_bits(words[place / 2] >> (place % 2 * 16) << 16),
+            DType::Q8_0 => f32::from((words[place / 4] >> (place % 4 * 8)) as i8) * scale(block),
+            DType::Q4_0 => (nibble() - 8.0) * scale(block),
+            _ => nibble() * scale(2 * block) + scale(2 * block + 1),
+        }
+    }
+
+    #[test]
+    fn every_value_is_found_in_its_column() {
+        for dtype in DType::ALL {
+            // Rows stand apart, and the last block of a type without blocks is half one.
+            let (parent, columns) =
+                (COLUMNS + 64, if dtype.block_len() == 1 { COLUMNS - 16 } else { COLUMNS });
+            if !parent.is_multiple_of(dtype.block_len()) {
+                continue;
+            }
+            let values: Vec<f32> = (0..OUTPUTS * parent).map(|i| (i as f32 * 0.37).sin()).collect();
+            let rows = values.chunks_exact(parent);
+            let bytes: Vec<u8> = rows.flat_map(|row| block::quantise_row(dtype, row)).collect();
+            let weight = Weight::new(Storage::new("parent", bytes), 0, OUTPUTS, parent, dtype).unwrap();
+            let weight = weight.columns_view(columns).unwrap();
+            let Some(layout) = Layout::of(&weight) else {
+                assert_eq!(dtype, DType::Q5_0, "{dtype} is not turned");
+                continue;
+            };
+            let Turned { words, scales } = turn(&weight).unwrap();
+            let mut expected = vec![0.0; columns];
+            for output in 0..OUTPUTS {
+                block::dequantise_row(dtype, weight.row(output), &mut expected);
+                for (column, expected) in expected.iter().enumerate() {
+                    let found = read(dtype, layout, &words, &scales, column, output);
+                    assert!(
+                        (found - expected).abs() < 1e-6,
+                        "{dtype} [{output}][{column}]: {found}, not {expected}"
+                    );
+                }
+            }
+        }
+    }
 }

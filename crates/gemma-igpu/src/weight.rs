@@ -1,4 +1,4 @@
-//! Weights in device memory, in layouts that kernels read in whole words.
+//! Weights in device memory, in layouts that kernels read in whole words: those of [`gemma_hal::planes`].
 //!
 //! A matrix is an array of words and, where a block's f16 scale would break the words' alignment, an array of scales:
 //!
@@ -20,9 +20,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use gemma_hal::planes::{self, Planes};
 use gemma_hal::{Budget, DType, DeviceError, Reservation, Weight};
 
-use crate::gpu::{Gpu, Region, WORD};
+use crate::gpu::{Gpu, Region};
 use crate::kernels::format::Format;
 use crate::turned::Copies;
 
@@ -122,99 +123,16 @@ impl Matrices {
 }
 
 fn upload(gpu: &Gpu, budget: &Budget, name: &str, weight: &Weight) -> Result<Matrix, DeviceError> {
-    let format = format(weight.dtype());
-    let row = Row::of(weight);
-    let (words, scales) = (weight.rows() * row.words, (weight.rows() * row.scale_bytes()).div_ceil(WORD));
-    let reservation = budget.reserve(name, ((words + scales) * WORD) as u64)?;
-    let most = (gpu.largest_part as usize / WORD / row.words.max(1)).max(1);
+    let [words, scales, high] = planes::plane_bytes(weight);
+    let reservation = budget.reserve(name, (words + scales + high) as u64)?;
+    let most = (gpu.largest_part as usize / (words / weight.rows().max(1)).max(1)).max(1);
     let mut parts = Vec::new();
     for first in (0..weight.rows()).step_by(most) {
         let rows = first..(first + most).min(weight.rows());
-        let (words, scales) = pack(weight, rows.clone(), row);
+        let Planes { words, scales, high } = planes::pack(weight, rows.clone());
+        // Fifth bits stand before all scales.
+        let scales = if high.is_empty() { scales } else { [high, scales].concat() };
         parts.push(Part { rows, words: gpu.upload(&words), scales: gpu.upload(&scales) });
     }
-    Ok(Matrix { columns: weight.columns(), format, parts, _reservation: reservation })
-}
-
-/// What a row takes.
-#[derive(Clone, Copy)]
-struct Row {
-    blocks: usize,
-    words: usize,
-    format: Format,
-}
-
-impl Row {
-    fn of(weight: &Weight) -> Self {
-        let format = format(weight.dtype());
-        let values_a_block = match format {
-            Format::F16 | Format::BF16 => 2,
-            _ => weight.dtype().block_len(),
-        };
-        let blocks = weight.columns().div_ceil(values_a_block);
-        Self { blocks, words: blocks * format.block_words(), format }
-    }
-
-    fn scale_bytes(self) -> usize {
-        self.blocks * self.format.scale_bytes()
-    }
-}
-
-/// The words and scales of `rows`.
-fn pack(weight: &Weight, rows: Range<usize>, row: Row) -> (Vec<u32>, Vec<u32>) {
-    let count = rows.len();
-    let mut words = vec![0_u32; count * row.words];
-    let mut pairs = vec![0_u32; (count * row.scale_bytes()).div_ceil(WORD)];
-    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
-    let row_bytes = row.words * WORD;
-    // Fifth bits stand before all scales.
-    let more_bytes = if row.format == Format::Q5_0 { WORD } else { 0 };
-    let scale_bytes = row.format.scale_bytes() - more_bytes;
-    let (more, scales) =
-        bytemuck::cast_slice_mut::<_, u8>(&mut pairs).split_at_mut(count * row.blocks * more_bytes);
-    for (index, number) in rows.enumerate() {
-        let out = &mut bytes[index * row_bytes..][..row_bytes];
-        let scales = &mut scales[index * row.blocks * scale_bytes..][..row.blocks * scale_bytes];
-        let more = &mut more[index * row.blocks * more_bytes..][..row.blocks * more_bytes];
-        pack_row(weight.dtype(), weight.row(number), out, scales, more);
-    }
-    (words, pairs)
-}
-
-/// Takes a row's blocks apart: words to `out`, the two bytes of each scale to `scales`, fifth bits to `more`.
-fn pack_row(dtype: DType, stored: &[u8], out: &mut [u8], scales: &mut [u8], more: &mut [u8]) {
-    let block = dtype.block_bytes();
-    let blocks = stored.chunks_exact(block);
-    match dtype {
-        DType::Q8_0 | DType::Q4_0 => {
-            let places = out.chunks_exact_mut(block - 2).zip(scales.chunks_exact_mut(2));
-            for (stored, (out, scale)) in blocks.zip(places) {
-                scale.copy_from_slice(&stored[..2]);
-                out.copy_from_slice(&stored[2..]);
-            }
-        }
-        DType::Q4_1 => {
-            let places = out.chunks_exact_mut(block - 4).zip(scales.chunks_exact_mut(4));
-            for (stored, (out, scale)) in blocks.zip(places) {
-                scale.copy_from_slice(&stored[..4]);
-                out.copy_from_slice(&stored[4..]);
-            }
-        }
-        DType::Q5_0 => {
-            let apart = scales.chunks_exact_mut(2).zip(more.chunks_exact_mut(4));
-            for (stored, (out, (scale, more))) in blocks.zip(out.chunks_exact_mut(block - 6).zip(apart)) {
-                scale.copy_from_slice(&stored[..2]);
-                more.copy_from_slice(&stored[2..6]);
-                out.copy_from_slice(&stored[6..]);
-            }
-        }
-        DType::Q6K => {
-            let places = out.chunks_exact_mut(block - 2).zip(scales.chunks_exact_mut(2));
-            for (stored, (out, scale)) in blocks.zip(places) {
-                scale.copy_from_slice(&stored[block - 2..]);
-                out.copy_from_slice(&stored[..block - 2]);
-            }
-        }
-        _ => out[..stored.len()].copy_from_slice(stored),
-    }
+    Ok(Matrix { columns: weight.columns(), format: format(weight.dtype()), parts, _reservation: reservation })
 }

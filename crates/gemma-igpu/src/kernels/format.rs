@@ -25,18 +25,6 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// Words of a row's block (of a pair of values in [`Format::F16`] and [`Format::BF16`]).
-    pub(crate) const fn block_words(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q8_0 => 8,
-            Self::Q6K => 52,
-            Self::Q5K => 44,
-            Self::Q4K => 36,
-            Self::Q5_0 | Self::Q4_1 | Self::Q4_0 => 4,
-        }
-    }
-
     /// Bytes of a block that lie apart: its f16 scale, and what else would break the alignment of words.
     pub(crate) const fn scale_bytes(self) -> usize {
         match self {
