@@ -81,7 +81,8 @@ impl IgpuDevice {
     /// Measures which [`Tuning`] this adapter is fastest with, beginning from the one it has, and has it from then on; plans
     /// that are prepared keep theirs. `tell` hears of every trial.
     ///
-    /// It takes some 600 MiB, and some 30 compilations of kernels where [`keep_kernels`](crate::keep_kernels) has none of them.
+    /// It makes some 25 trials of at least 0.3 s, within the device's budget of memory, and compiles their kernels where
+    /// [`keep_kernels`](crate::keep_kernels) has none of them.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`], [`DeviceError::Timeout`] when a run takes a minute, or what the driver says. The device is
