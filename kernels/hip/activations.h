@@ -166,8 +166,8 @@ DEVICE i32 dot16(const Words4& a, const Words4& b) {
 // The near or far part of a packet's product.
 template <Format F, bool ROUNDED, bool FAR>
 DEVICE float half_product(const Packet<F>& got, u32 packet, const Met<F, ROUNDED>& met) {
-    const Words4 quants = quants_of<F, FAR>(got, packet);
-    const Scale scale = scale_of<F, FAR>(got, packet);
+    const Words4 quants = quants_of<F>(got, packet, FAR);
+    const Scale scale = scale_of<F>(got, packet, FAR);
     float sum;
     if constexpr (ROUNDED) {
         sum = static_cast<float>(dot16(quants, met.quants[FAR])) * met.steps[FAR];

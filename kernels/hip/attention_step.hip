@@ -1,10 +1,10 @@
 // The attention of one row in one launch: norms and rotary embedding of its heads, the cache's write, attention over parts of the keys,
 // and the merge of the parts by the block that comes last.
 //
-// Grid: (key heads, 1, parts). A block serves all query heads of one key head, at most 4 or 8, over one part of the keys that the row at
+// Grid: (groups, 1, parts). A block serves a group, at most four query heads of one key head, over one part of the keys that the row at
 // position `header[0] + first` sees. A wave takes four keys at a time, eight lanes a key for scores, a lane eight values of each value
-// row; it keeps its own largest score and sums. `partial` has room for heads * parts * (dim + 2) values, `counters` a zero for each key
-// head before and after. Heads have at most 256 values, a multiple of 8. Layout of the cache: cache.h.
+// row; it keeps its own largest score and sums. `partial` has room for heads * parts * (dim + 2) values, `counters` a zero for each group
+// before and after. Heads have at most 256 values, a multiple of 8. Layout of the cache: cache.h.
 #include "heads.h"
 
 using namespace gpu;
@@ -49,6 +49,22 @@ constexpr u32 LANES = WAVE / KEYS;
 // Parts of the keys that a merge has factors for.
 constexpr u32 MOST_PARTS = 32;
 
+// Query heads of a group.
+constexpr u32 SHARED_BY = 4;
+
+// The query heads that a block serves, and their key head.
+struct Group {
+    u32 key;
+    u32 first;
+    u32 count;
+};
+
+DEVICE Group group_of_block(const AttentionStepArguments& a) {
+    const u32 shared = a.heads / a.key_heads, groups = round_up(shared, SHARED_BY);
+    const u32 key = block_x() / groups, begin = block_x() % groups * SHARED_BY;
+    return {key, key * shared + begin, smaller(shared - begin, SHARED_BY)};
+}
+
 // The keys of a part: from the first to behind the last.
 struct Range {
     u32 from;
@@ -62,24 +78,23 @@ DEVICE Range keys_of(u32 position, u32 window, u32 part, u32 parts) {
     return {from, smaller(from + each, position + 1)};
 }
 
-// A wave's sums over the keys it has seen, for S heads.
-template <u32 S>
+// A wave's sums over the keys it has seen, for each head of the group.
 struct Sums {
-    float values[S][8];
-    float largest[S];
-    float weights[S];
+    float values[SHARED_BY][8];
+    float largest[SHARED_BY];
+    float weights[SHARED_BY];
 };
 
-// Norms and rotates the block's heads into `queries`, and writes the row's own key and value to the cache if `stores`.
-template <Format F, u32 S>
-DEVICE void prepare(const AttentionStepArguments& a, float* queries, u32 position, bool stores) {
-    SHARED(float, staged, (S + 2) * MOST_DIM);
-    const u32 shared = a.heads / a.key_heads;
-    const u32 items = a.writes != 0 ? shared + 2 : shared;
+// Norms and rotates the block's heads into `queries`, and writes the row's own key and value to the cache if `stores`. Groups of the same
+// key head write the same, so that none waits for another.
+template <Format F>
+DEVICE void prepare(const AttentionStepArguments& a, const Group& group, float* queries, u32 position, bool stores) {
+    SHARED(float, staged, (SHARED_BY + 2) * MOST_DIM);
+    const u32 items = a.writes != 0 ? group.count + 2 : group.count;
     for (u32 item = wave(); item < items; item += WAVES) {
-        const bool is_query = item < shared, is_key = item == shared;
-        const float* from = is_query ? a.query + (block_x() * shared + item) * a.dim
-                                     : (is_key ? a.keys : a.values) + block_x() * a.dim;
+        const bool is_query = item < group.count, is_key = item == group.count;
+        const float* from =
+            is_query ? a.query + (group.first + item) * a.dim : (is_key ? a.keys : a.values) + group.key * a.dim;
         Head head = read_head(from, a.dim);
         const float* norm = is_query ? a.query_norm : is_key ? a.key_norm : nullptr;
         if (is_query || is_key || a.value_norm != 0) head = normed_head(head, norm, a.dim, a.eps);
@@ -87,13 +102,13 @@ DEVICE void prepare(const AttentionStepArguments& a, float* queries, u32 positio
     }
     barrier();
     const u32 slot = position % a.capacity;
-    const u64 at = (static_cast<u64>(slot) * a.key_heads + block_x()) * a.dim + 8 * lane();
+    const u64 at = (static_cast<u64>(slot) * a.key_heads + group.key) * a.dim + 8 * lane();
     const bool is_there = 8 * lane() < a.dim;
     for (u32 item = wave(); item < items; item += WAVES) {
         const float* place = staged + item * MOST_DIM;
-        if (item < shared) {
+        if (item < group.count) {
             write_head(queries + item * MOST_DIM, a.dim, rotated_head(place, a.angles, a.dim, a.query_scale));
-        } else if (stores && item == shared) {
+        } else if (stores && item == group.count) {
             write_eight<F>(a.cached_keys, at, rotated_head(place, a.angles, a.dim, 1.0f).at, is_there);
         } else if (stores) {
             write_eight<F>(a.cached_values, at, read_head(place, a.dim).at, is_there);
@@ -103,12 +118,13 @@ DEVICE void prepare(const AttentionStepArguments& a, float* queries, u32 positio
 }
 
 // Scores of the keys from `base` on with each query: all lanes of a key know its scores.
-template <Format F, u32 S>
-DEVICE void scores_of(const AttentionStepArguments& a, const float* queries, u32 base, u32 to, float (&scores)[S]) {
+template <Format F>
+DEVICE void scores_of(const AttentionStepArguments& a, u32 key_head, const float* queries, u32 base, u32 to,
+                      float (&scores)[SHARED_BY]) {
     const u32 key = smaller(base + lane() / LANES, to - 1);
-    const u64 start = (static_cast<u64>(key % a.capacity) * a.key_heads + block_x()) * a.dim;
+    const u64 start = (static_cast<u64>(key % a.capacity) * a.key_heads + key_head) * a.dim;
     UNROLL
-    for (u32 h = 0; h < S; ++h) scores[h] = 0.0f;
+    for (u32 h = 0; h < SHARED_BY; ++h) scores[h] = 0.0f;
     UNROLL
     for (u32 round = 0; round < MOST_DIM / 8 / LANES; ++round) {
         const u32 at = 8 * (round * LANES + lane() % LANES);
@@ -116,7 +132,7 @@ DEVICE void scores_of(const AttentionStepArguments& a, const float* queries, u32
             float values[8];
             read_eight<F>(a.cached_keys, start + at, values);
             UNROLL
-            for (u32 h = 0; h < S; ++h) {
+            for (u32 h = 0; h < SHARED_BY; ++h) {
                 const Four low = load_four(queries + h * MOST_DIM + at), high = load_four(queries + h * MOST_DIM + at + 4);
                 UNROLL
                 for (u32 i = 0; i < 4; ++i) scores[h] += values[i] * low.at[i] + values[4 + i] * high.at[i];
@@ -124,7 +140,7 @@ DEVICE void scores_of(const AttentionStepArguments& a, const float* queries, u32
         }
     }
     UNROLL
-    for (u32 h = 0; h < S; ++h) {
+    for (u32 h = 0; h < SHARED_BY; ++h) {
         scores[h] += exchange<4>(scores[h]);
         scores[h] += exchange<2>(scores[h]);
         scores[h] += exchange<1>(scores[h]);
@@ -132,22 +148,22 @@ DEVICE void scores_of(const AttentionStepArguments& a, const float* queries, u32
 }
 
 // Adds the keys from `base` on to the sums.
-template <Format F, u32 S>
-DEVICE void add_keys(const AttentionStepArguments& a, const float* queries, u32 base, u32 to, Sums<S>& sums) {
-    float scores[S];
-    scores_of<F, S>(a, queries, base, to, scores);
+template <Format F>
+DEVICE void add_keys(const AttentionStepArguments& a, u32 key_head, const float* queries, u32 base, u32 to, Sums& sums) {
+    float scores[SHARED_BY];
+    scores_of<F>(a, key_head, queries, base, to, scores);
     const bool is_there = base + lane() / LANES < to;
     UNROLL
-    for (u32 h = 0; h < S; ++h) {
+    for (u32 h = 0; h < SHARED_BY; ++h) {
         float largest = is_there ? scores[h] : LOWEST;
         largest = larger(largest, exchange<8>(largest));
-        largest = larger(sums.largest[h], larger(largest, exchange<16>(largest)));
+        largest = uniform(larger(sums.largest[h], larger(largest, exchange<16>(largest))));
         const float rest = exponential(sums.largest[h] - largest);
         scores[h] = is_there ? exponential(scores[h] - largest) : 0.0f;
         float weights = scores[h] + exchange<8>(scores[h]);
         weights += exchange<16>(weights);
         sums.largest[h] = largest;
-        sums.weights[h] = sums.weights[h] * rest + weights;
+        sums.weights[h] = uniform(sums.weights[h] * rest + weights);
         UNROLL
         for (u32 i = 0; i < 8; ++i) sums.values[h][i] *= rest;
     }
@@ -155,11 +171,11 @@ DEVICE void add_keys(const AttentionStepArguments& a, const float* queries, u32 
     for (u32 k = 0; k < KEYS; ++k) {
         // Behind the last key the last one is read again, with a weight of zero.
         const u32 key = smaller(base + k, to - 1);
-        const u64 start = (static_cast<u64>(key % a.capacity) * a.key_heads + block_x()) * a.dim;
+        const u64 start = (static_cast<u64>(key % a.capacity) * a.key_heads + key_head) * a.dim;
         float values[8] = {};
         if (8 * lane() < a.dim) read_eight<F>(a.cached_values, start + 8 * lane(), values);
         UNROLL
-        for (u32 h = 0; h < S; ++h) {
+        for (u32 h = 0; h < SHARED_BY; ++h) {
             const float weight = broadcast(scores[h], k * LANES);
             UNROLL
             for (u32 i = 0; i < 8; ++i) sums.values[h][i] += weight * values[i];
@@ -168,23 +184,22 @@ DEVICE void add_keys(const AttentionStepArguments& a, const float* queries, u32 
 }
 
 // Merges the waves' sums: the heads themselves where there is one part, otherwise what is left of this part of them.
-template <u32 S>
-DEVICE void merge_waves(const AttentionStepArguments& a, const Sums<S>& sums) {
+DEVICE void merge_waves(const AttentionStepArguments& a, const Group& group, const Sums& sums) {
     SHARED(float, gathered, WAVES* MOST_DIM);
-    SHARED(float, largest_of, WAVES* S);
-    SHARED(float, weights_of, WAVES* S);
-    const u32 shared = a.heads / a.key_heads, thread = thread_index();
+    SHARED(float, largest_of, WAVES* SHARED_BY);
+    SHARED(float, weights_of, WAVES* SHARED_BY);
+    const u32 thread = thread_index();
     if (lane() == 0) {
         UNROLL
-        for (u32 h = 0; h < S; ++h) {
+        for (u32 h = 0; h < SHARED_BY; ++h) {
             largest_of[h * WAVES + wave()] = sums.largest[h];
             weights_of[h * WAVES + wave()] = sums.weights[h];
         }
     }
     barrier();
     UNROLL
-    for (u32 h = 0; h < S; ++h) {
-        if (h < shared) {
+    for (u32 h = 0; h < SHARED_BY; ++h) {
+        if (h < group.count) {
             float largest = LOWEST;
             UNROLL
             for (u32 w = 0; w < WAVES; ++w) largest = larger(largest, largest_of[h * WAVES + w]);
@@ -199,7 +214,7 @@ DEVICE void merge_waves(const AttentionStepArguments& a, const Sums<S>& sums) {
             for (u32 i = 0; i < 8; ++i) head.at[i] = sums.values[h][i] * factor;
             write_head(gathered + wave() * MOST_DIM, a.dim, head);
             barrier();
-            const u32 number = block_x() * shared + h;
+            const u32 number = group.first + h;
             float sum = 0.0f;
             if (thread < a.dim) {
                 UNROLL
@@ -221,12 +236,11 @@ DEVICE void merge_waves(const AttentionStepArguments& a, const Sums<S>& sums) {
 }
 
 // Merges the parts of the block's heads.
-template <u32 S>
-DEVICE void merge_parts(const AttentionStepArguments& a) {
-    SHARED(float, factors, S* MOST_PARTS);
-    const u32 shared = a.heads / a.key_heads, stride = a.dim + 2;
-    const float* parts = a.partial + static_cast<u64>(block_x()) * shared * a.parts * stride;
-    for (u32 item = thread_index(); item < shared * a.parts; item += THREADS) {
+DEVICE void merge_parts(const AttentionStepArguments& a, const Group& group) {
+    SHARED(float, factors, SHARED_BY* MOST_PARTS);
+    const u32 stride = a.dim + 2;
+    const float* parts = a.partial + static_cast<u64>(group.first) * a.parts * stride;
+    for (u32 item = thread_index(); item < group.count * a.parts; item += THREADS) {
         const float* of_head = parts + item / a.parts * a.parts * stride;
         float largest = LOWEST;
         for (u32 part = 0; part < a.parts; ++part) largest = larger(largest, of_head[part * stride + a.dim]);
@@ -237,31 +251,32 @@ DEVICE void merge_parts(const AttentionStepArguments& a) {
         factors[item] = exponential(of_head[item % a.parts * stride + a.dim] - largest) / total;
     }
     barrier();
-    for (u32 at = thread_index(); at < shared * a.dim; at += THREADS) {
+    for (u32 at = thread_index(); at < group.count * a.dim; at += THREADS) {
         const u32 h = at / a.dim, i = at % a.dim;
         float sum = 0.0f;
         for (u32 part = 0; part < a.parts; ++part) {
             sum += factors[h * a.parts + part] * parts[(h * a.parts + part) * stride + i];
         }
-        a.output[block_x() * shared * a.dim + at] = sum;
+        a.output[group.first * a.dim + at] = sum;
     }
 }
 
-template <Format F, u32 S>
+template <Format F>
 DEVICE void compute(const AttentionStepArguments& a) {
-    SHARED(float, queries, S* MOST_DIM);
+    SHARED(float, queries, SHARED_BY* MOST_DIM);
+    const Group group = group_of_block(a);
     const u32 position = a.header[0] + a.first;
     const Range keys = keys_of(position, a.window, block_z(), a.parts);
     // The part that ends with the row's own position writes it first. Heads that are not there are zero.
-    for (u32 i = a.heads / a.key_heads * MOST_DIM + thread_index(); i < S * MOST_DIM; i += THREADS) queries[i] = 0.0f;
-    prepare<F, S>(a, queries, position, a.writes != 0 && keys.from < keys.to && keys.to == position + 1);
-    Sums<S> sums = {};
+    for (u32 i = group.count * MOST_DIM + thread_index(); i < SHARED_BY * MOST_DIM; i += THREADS) queries[i] = 0.0f;
+    prepare<F>(a, group, queries, position, a.writes != 0 && keys.from < keys.to && keys.to == position + 1);
+    Sums sums = {};
     UNROLL
-    for (u32 h = 0; h < S; ++h) sums.largest[h] = LOWEST;
+    for (u32 h = 0; h < SHARED_BY; ++h) sums.largest[h] = LOWEST;
     for (u32 base = keys.from + wave() * KEYS; base < keys.to; base += WAVES * KEYS) {
-        add_keys<F, S>(a, queries, base, keys.to, sums);
+        add_keys<F>(a, group.key, queries, base, keys.to, sums);
     }
-    merge_waves<S>(a, sums);
+    merge_waves(a, group, sums);
     if (a.parts > 1) {
         SHARED(u32, arrived, 1);
         device_barrier();
@@ -271,17 +286,14 @@ DEVICE void compute(const AttentionStepArguments& a) {
             arrived[0] = before;
         }
         device_barrier();
-        if (arrived[0] == a.parts - 1) merge_parts<S>(a);
+        if (arrived[0] == a.parts - 1) merge_parts(a, group);
     }
 }
 
 }  // namespace
 
-#define ATTENTION_STEP(suffix, format, shared) \
-    KERNEL(attention_step_##suffix, AttentionStepArguments, THREADS) { compute<format, shared>(arguments); }
-ATTENTION_STEP(f32_4, Format::F32, 4)
-ATTENTION_STEP(f16_4, Format::F16, 4)
-ATTENTION_STEP(q8_0_4, Format::Q8_0, 4)
-ATTENTION_STEP(f32_8, Format::F32, 8)
-ATTENTION_STEP(f16_8, Format::F16, 8)
-ATTENTION_STEP(q8_0_8, Format::Q8_0, 8)
+#define ATTENTION_STEP(suffix, format) \
+    KERNEL(attention_step_##suffix, AttentionStepArguments, THREADS) { compute<format>(arguments); }
+ATTENTION_STEP(f32, Format::F32)
+ATTENTION_STEP(f16, Format::F16)
+ATTENTION_STEP(q8_0, Format::Q8_0)

@@ -45,5 +45,5 @@ DEVICE void compute(const GatedArguments& a) {
 }  // namespace
 
 #define GATED(suffix, format, rounded) \
-    KERNEL(gated_##suffix, GatedArguments, ROW_THREADS) { compute<format, rounded>(arguments); }
+    KERNEL_WITHIN(gated_##suffix, GatedArguments, ROW_THREADS, 96) { compute<format, rounded>(arguments); }
 GEMMA_EVERY_READING(GATED)

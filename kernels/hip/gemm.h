@@ -26,22 +26,41 @@ struct GemmArguments {
 
 constexpr u32 GEMM_THREADS = 256;
 
-// With matrix units: rows of the weight and activation rows of a block's tile, columns that are staged at a time.
+// With matrix units: rows of the weight of a block's tile, columns that are staged at a time.
 constexpr u32 WEIGHT_TILE = 128;
-constexpr u32 TOKEN_TILE = 64;
 constexpr u32 DEPTH = 32;
 
-// A wave has 2 x 2 products of 16 x 16: which part of the block's tile that is.
-DEVICE u32 wave_weight() { return wave() % 4 * 32; }
-DEVICE u32 wave_token() { return wave() / 4 * 32; }
+// How a block's tile is shared: a wave has M x N products of 16 x 16, M along activation rows and N along the weight's.
+template <u32 M, u32 N>
+struct Tile {
+    static constexpr u32 ACROSS = WEIGHT_TILE / (16 * N);
+    static constexpr u32 TOKENS = GEMM_THREADS / WAVE / ACROSS * 16 * M;
+    // The wave's first rows in the block's tile.
+    DEVICE_METHOD static u32 weight() { return wave() % ACROSS * (16 * N); }
+    DEVICE_METHOD static u32 token() { return wave() / ACROSS * (16 * M); }
+};
 
-// Writes a wave's product number (`m`, `n`).
-DEVICE void write_product(const GemmArguments& a, const FloatAccumulator& sums, u32 m, u32 n) {
-    const u32 row = block_x() * WEIGHT_TILE + wave_weight() + 16 * n + lane() % 16;
+// Writes a wave's products. Blocks that have the same rows of the weight follow each other, so that these are fetched once.
+template <u32 M, u32 N>
+DEVICE void write_products(const GemmArguments& a, const FloatAccumulator (&sums)[M][N]) {
+    const u32 row = block_y() * WEIGHT_TILE + Tile<M, N>::weight() + product_column(0);
+    const u32 token = block_x() * Tile<M, N>::TOKENS + Tile<M, N>::token() + product_row(0);
+    float* first = a.output + static_cast<u64>(token) * a.output_stride + row;
     UNROLL
-    for (u32 i = 0; i < 8; ++i) {
-        const u32 token = block_y() * TOKEN_TILE + wave_token() + 16 * m + 2 * i + lane() / 16;
-        if (row < a.rows && token < a.tokens) a.output[static_cast<u64>(token) * a.output_stride + row] = sums.at[i];
+    for (u32 m = 0; m < M; ++m) {
+        UNROLL
+        for (u32 i = 0; i < 8; ++i) {
+            // The same in all lanes, as is the place of a column.
+            const u32 down = 16 * m + product_row(i) - product_row(0);
+            if (token + down < a.tokens) {
+                float* line = first + static_cast<u64>(down) * a.output_stride;
+                UNROLL
+                for (u32 n = 0; n < N; ++n) {
+                    const u32 along = 16 * n + product_column(i) - product_column(0);
+                    if (row + along < a.rows) line[along] = sums[m][n].at[i];
+                }
+            }
+        }
     }
 }
 

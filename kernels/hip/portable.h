@@ -26,17 +26,18 @@ struct alignas(16) Four {
     float at[4];
 };
 
-// One operand of a matrix product of 16x16x16 in f16: lane `l` has row (left) or column (right) `l % 16`, all 16 values of it.
+// One operand of a matrix product of 16x16x16 in f16, 16 rows (left) or columns (right) of 16 values each, as `load_halves` spreads
+// them over a wave. Which lane has what is the processor's business.
 struct HalfFragment {
     u32 at[8];
 };
 
-// The same in signed bytes.
+// The same in signed bytes, by `load_bytes`.
 struct ByteFragment {
     u32 at[4];
 };
 
-// The result: lane `l` has rows `2 i + l / 16` of column `l % 16`.
+// The result: element `i` is that of row `product_row(i)` and column `product_column(i)`.
 struct FloatAccumulator {
     float at[8];
 };
@@ -53,6 +54,10 @@ struct IntAccumulator {
 #include "portable/nvidia.h"
 #else
 #include "portable/host.h"
+#endif
+
+#if !defined(KERNEL_WITHIN)
+#define KERNEL_WITHIN(name, Arguments, threads, registers) KERNEL(name, Arguments, threads)
 #endif
 
 #include "arithmetic.h"

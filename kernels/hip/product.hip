@@ -46,5 +46,5 @@ DEVICE void compute(const ProductArguments& a) {
 }  // namespace
 
 #define PRODUCT(suffix, format, rounded) \
-    KERNEL(product_##suffix, ProductArguments, ROW_THREADS) { compute<format, rounded>(arguments); }
+    KERNEL_WITHIN(product_##suffix, ProductArguments, ROW_THREADS, 96) { compute<format, rounded>(arguments); }
 GEMMA_EVERY_READING(PRODUCT)

@@ -142,40 +142,53 @@ struct Scale {
     float minimum;
 };
 
-// Those of group `group` of a K-quant with 12 bytes of six bits each.
-DEVICE Scale six_bits(const Words4& header, u32 group) {
+// Those of a group of a K-quant in whole numbers, six bits each.
+struct SixBits {
+    u32 scale;
+    u32 minimum;
+};
+
+// Those of group `group`.
+DEVICE SixBits six_bits(const Words4& header, u32 group) {
     const u32 shift = group % 4 * 8;
     const u32 scales = header.at[1] >> shift, minima = header.at[2] >> shift, rest = header.at[3] >> shift;
     const bool is_near = group < 4;
-    const u32 scale = is_near ? scales & 63 : (rest & 15) | (scales >> 2 & 0x30);
-    const u32 minimum = is_near ? minima & 63 : (rest >> 4 & 15) | (minima >> 2 & 0x30);
-    return {half_to_float(header.at[0] & 0xffff) * static_cast<float>(scale),
-            half_to_float(header.at[0] >> 16) * static_cast<float>(minimum)};
+    return {is_near ? scales & 63 : (rest & 15) | (scales >> 2 & 0x30),
+            is_near ? minima & 63 : (rest >> 4 & 15) | (minima >> 2 & 0x30)};
 }
 
+// The group of a packet's near or far sixteen.
+DEVICE u32 group_of(u32 packet, bool far) { return packet % 8 / 2 * 2 + far; }
+
 // Signed byte `index` of four words; of which word is not known at compile time.
-DEVICE float signed_byte(const Words4& words, u32 index) {
+DEVICE i32 signed_byte(const Words4& words, u32 index) {
     const u32 low = index & 4 ? words.at[1] : words.at[0];
     const u32 high = index & 4 ? words.at[3] : words.at[2];
     const u32 word = index & 8 ? high : low;
-    return static_cast<float>(static_cast<i32>(word << (24 - index % 4 * 8)) >> 24);
+    return static_cast<i32>(word << (24 - index % 4 * 8)) >> 24;
+}
+
+// The scale of a Q6_K block's near or far sixteen, in whole numbers.
+DEVICE i32 eight_bits(const Words4& header, u32 packet, bool far) {
+    const u32 v = packet % 8;
+    return signed_byte(header, v / 4 * 8 + v % 4 + (far ? 4 : 0));
 }
 
 // The quants of the near or the far sixteen as bytes; those with a zero in the middle are not moved yet.
-template <Format F, bool FAR>
-DEVICE Words4 quants_of(const Packet<F>& got, u32 packet) {
+template <Format F>
+DEVICE Words4 quants_of(const Packet<F>& got, u32 packet, bool far) {
     Words4 quants = got.words;
     if constexpr (has_nibbles(F)) {
         UNROLL
         for (u32 i = 0; i < 4; ++i) {
-            quants.at[i] = nibbles(got.words.at[i], FAR ? 4 : 0);
-            if constexpr (F == Format::Q5_0) quants.at[i] |= spread(got.high >> (4 * i + (FAR ? 16 : 0)));
+            quants.at[i] = nibbles(got.words.at[i], far ? 4 : 0);
+            if constexpr (F == Format::Q5_0) quants.at[i] |= spread(got.high >> (4 * i + (far ? 16 : 0)));
             if constexpr (F == Format::Q5_K) {
-                const u32 group = packet % 8 / 2 * 2 + FAR;
+                const u32 group = group_of(packet, far);
                 quants.at[i] |= (got.bits.at[i] >> group & 0x01010101) << 4;
             }
             if constexpr (F == Format::Q6_K) {
-                const u32 part = packet % 4 / 2 + (FAR ? 2 : 0);
+                const u32 part = packet % 4 / 2 + (far ? 2 : 0);
                 quants.at[i] |= (got.bits.at[i] >> 2 * part & 0x03030303) << 4;
             }
         }
@@ -184,14 +197,16 @@ DEVICE Words4 quants_of(const Packet<F>& got, u32 packet) {
 }
 
 // Scale and minimum of the near or the far sixteen: a value is `scale * (quant - zero) - minimum`.
-template <Format F, bool FAR>
-DEVICE Scale scale_of(const Packet<F>& got, u32 packet) {
+template <Format F>
+DEVICE Scale scale_of(const Packet<F>& got, u32 packet, bool far) {
     if constexpr (F == Format::Q4_1) return {half_to_float(got.scale & 0xffff), -half_to_float(got.scale >> 16)};
-    if constexpr (F == Format::Q4_K || F == Format::Q5_K) return six_bits(got.header, packet % 8 / 2 * 2 + FAR);
+    if constexpr (F == Format::Q4_K || F == Format::Q5_K) {
+        const SixBits group = six_bits(got.header, group_of(packet, far));
+        return {half_to_float(got.header.at[0] & 0xffff) * static_cast<float>(group.scale),
+                half_to_float(got.header.at[0] >> 16) * static_cast<float>(group.minimum)};
+    }
     if constexpr (F == Format::Q6_K) {
-        const u32 v = packet % 8;
-        const u32 index = v / 4 * 8 + v % 4 + (FAR ? 4 : 0);
-        return {half_to_float(got.scale) * signed_byte(got.header, index), 0.0f};
+        return {half_to_float(got.scale) * static_cast<float>(eight_bits(got.header, packet, far)), 0.0f};
     }
     return {half_to_float(got.scale), 0.0f};
 }
@@ -237,8 +252,8 @@ template <Format F>
 DEVICE Sixteen sixteen_of(const Planes& row, u32 sixteen) {
     const u32 packet = packet_of<F>(sixteen);
     const Packet<F> got = fetch<F>(row, packet);
-    if (is_far<F>(sixteen)) return {quants_of<F, true>(got, packet), scale_of<F, true>(got, packet)};
-    return {quants_of<F, false>(got, packet), scale_of<F, false>(got, packet)};
+    const bool far = is_far<F>(sixteen);
+    return {quants_of<F>(got, packet, far), scale_of<F>(got, packet, far)};
 }
 
 // Sixteen values of a row, from value `16 * sixteen` on. Rows of plain values may end inside: there are `columns` of them.

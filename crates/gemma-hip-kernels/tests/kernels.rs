@@ -43,7 +43,7 @@ fn structures_are_as_large_as_code_objects_say() {
 #[test]
 fn kernels_that_no_plan_is_made_of() {
     let mut emulator = Emulator::new();
-    alone::matrix_units_take_blocks_in_f16_too(&mut emulator);
+    alone::products_through_matrix_units(&mut emulator);
     alone::the_largest_logit(&mut emulator);
     alone::a_list_of_the_largest_logits(&mut emulator);
 }

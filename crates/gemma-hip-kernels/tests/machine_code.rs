@@ -30,7 +30,7 @@ fn machine_code_agrees_with_the_reference() {
     agrees(&machine, Activations::Float32, true, Bounds::F32, 1);
     agrees(&machine, Activations::Rounded, true, rounded, 2);
     let mut machine = machine.lock().unwrap();
-    alone::matrix_units_take_blocks_in_f16_too(&mut *machine);
+    alone::products_through_matrix_units(&mut *machine);
     alone::the_largest_logit(&mut *machine);
     alone::a_list_of_the_largest_logits(&mut *machine);
     let covered = machine.covered();

@@ -111,7 +111,7 @@ impl HipDevice {
 /// What is used of the device.
 fn features(adapter: &HipAdapter, options: &HipOptions, maps_weights: bool) -> Vec<String> {
     let mut features = vec![adapter.architecture.clone(), format!("HIP {}", adapter.runtime)];
-    if options.activations == Activations::Rounded {
+    if options.activations != Activations::Float32 {
         features.extend(["int8 activations", "matrix units"].map(str::to_owned));
     }
     features.extend(maps_weights.then(|| "mapped weights".to_owned()));

@@ -20,6 +20,10 @@
 
 #define KERNEL(name, Arguments, threads)                                                                             \
     extern "C" __attribute__((global, amdgpu_flat_work_group_size(threads, threads))) void name(Arguments arguments)
+// The same in so many vector registers, which the compiler may miss by a few where nobody asks.
+#define KERNEL_WITHIN(name, Arguments, threads, registers)                                                           \
+    extern "C" __attribute__((global, amdgpu_flat_work_group_size(threads, threads), amdgpu_num_vgpr(registers)))    \
+    void name(Arguments arguments)
 
 namespace gpu {
 
@@ -43,6 +47,9 @@ DEVICE void device_barrier() {
     __builtin_amdgcn_s_barrier();
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "agent");
 }
+
+// What stands before is asked for before what stands behind is done, and not later because that takes fewer registers.
+DEVICE void in_this_order() { __builtin_amdgcn_sched_barrier(0); }
 
 // What stood at `place` before `value` was added to it.
 DEVICE u32 atomic_add(u32* place, u32 value) {
@@ -73,6 +80,11 @@ DEVICE float exchange(float value) {
 DEVICE u32 broadcast(u32 value, u32 from) { return __builtin_amdgcn_readlane(value, from); }
 DEVICE float broadcast(float value, u32 from) { return float_of(broadcast(bits_of(value), from)); }
 
+// A value that is the same in all lanes, as a scalar.
+DEVICE float uniform(float value) {
+    return __builtin_bit_cast(float, __builtin_amdgcn_readfirstlane(__builtin_bit_cast(i32, value)));
+}
+
 // A bit for each lane.
 DEVICE u32 ballot(bool is_set) { return __builtin_amdgcn_ballot_w32(is_set); }
 // How many bits of `mask` belong to lanes before this one.
@@ -85,6 +97,24 @@ DEVICE i32 dot4(u32 a, u32 b, i32 sum) { return __builtin_amdgcn_sudot4(true, a,
 DEVICE float half_to_float(u32 bits) { return __builtin_bit_cast(_Float16, static_cast<u16>(bits)); }
 // To nearest, ties to even.
 DEVICE u32 float_to_half(float value) { return __builtin_bit_cast(u16, static_cast<_Float16>(value)); }
+
+// Two halves in a word, each as it would be alone; the fused one is rounded once.
+typedef _Float16 Pair __attribute__((ext_vector_type(2)));
+DEVICE u32 add_halves(u32 a, u32 b) {
+    return __builtin_bit_cast(u32, __builtin_bit_cast(Pair, a) + __builtin_bit_cast(Pair, b));
+}
+DEVICE u32 multiply_halves(u32 a, u32 b) {
+    return __builtin_bit_cast(u32, __builtin_bit_cast(Pair, a) * __builtin_bit_cast(Pair, b));
+}
+DEVICE u32 fuse_halves(u32 a, u32 b, u32 c) {
+    const Pair sum = __builtin_elementwise_fma(__builtin_bit_cast(Pair, a), __builtin_bit_cast(Pair, b), __builtin_bit_cast(Pair, c));
+    return __builtin_bit_cast(u32, sum);
+}
+// Bytes `2 PART` and `2 PART + 1` of a word as two halves, each 1,024 more than the byte.
+template <u32 PART>
+DEVICE u32 halves_over_1024(u32 word) {
+    return __builtin_amdgcn_perm(0x64646464u, word, PART == 0 ? 0x04010400u : 0x04030402u);
+}
 
 DEVICE float exp2(float x) { return __builtin_amdgcn_exp2f(x); }
 DEVICE float inverse_root(float x) { return __builtin_amdgcn_rsqf(x); }
@@ -104,6 +134,12 @@ DEVICE Words4 load_words(const void* place) {
 DEVICE void store_words(void* place, Words4 words) {
     *static_cast<Quad*>(place) = Quad{words.at[0], words.at[1], words.at[2], words.at[3]};
 }
+
+}  // namespace gpu
+
+#include "fragments.h"
+
+namespace gpu {
 
 // `sum` plus the product of a row fragment and a column fragment. All lanes take part.
 DEVICE FloatAccumulator multiply(const HalfFragment& rows, const HalfFragment& columns, const FloatAccumulator& sum) {

@@ -44,6 +44,7 @@ DEVICE u32 block_z() { return emulation::block_index(2); }
 
 DEVICE void barrier(SITE_PARAMETER_ALONE) { emulation::wait_at_barrier(site); }
 DEVICE void device_barrier(SITE_PARAMETER_ALONE) { emulation::wait_at_barrier(site); }
+DEVICE void in_this_order() {}
 DEVICE u32 atomic_add(u32* place, u32 value) { return __atomic_fetch_add(place, value, __ATOMIC_ACQ_REL); }
 
 DEVICE u32 bits_of(float value) { return std::bit_cast<u32>(value); }
@@ -86,6 +87,8 @@ DEVICE u32 broadcast(u32 value, u32 from SITE_PARAMETER) {
     return pair[0];
 }
 DEVICE float broadcast(float value, u32 from SITE_PARAMETER) { return float_of(broadcast(bits_of(value), from, site)); }
+
+DEVICE float uniform(float value) { return value; }
 
 DEVICE u32 ballot(bool is_set SITE_PARAMETER) {
     u32 mask = is_set;
@@ -172,6 +175,22 @@ DEVICE u32 float_to_half(float value) {
     return sign | ((rounded >> 13) - (112 << 10));
 }
 
+DEVICE u32 halves(float low, float high) { return float_to_half(low) | float_to_half(high) << 16; }
+DEVICE float low_of(u32 pair) { return half_to_float(pair & 0xffff); }
+DEVICE float high_of(u32 pair) { return half_to_float(pair >> 16); }
+// Sums and products of halves are right when they are rounded to f32 first.
+DEVICE u32 add_halves(u32 a, u32 b) { return halves(low_of(a) + low_of(b), high_of(a) + high_of(b)); }
+DEVICE u32 multiply_halves(u32 a, u32 b) { return halves(low_of(a) * low_of(b), high_of(a) * high_of(b)); }
+// The product is exact in f32, and a sum that f32 cannot hold is rounded twice: half a unit in the last place of f16 and a trifle.
+DEVICE u32 fuse_halves(u32 a, u32 b, u32 c) {
+    return halves(std::fma(low_of(a), low_of(b), low_of(c)), std::fma(high_of(a), high_of(b), high_of(c)));
+}
+template <u32 PART>
+DEVICE u32 halves_over_1024(u32 word) {
+    const u32 bytes = word >> 16 * PART;
+    return 0x64006400u | (bytes & 0xff) | (bytes & 0xff00) << 8;
+}
+
 DEVICE float exp2(float x) { return std::exp2(x); }
 DEVICE float inverse_root(float x) { return 1.0f / std::sqrt(x); }
 DEVICE float root(float x) { return std::sqrt(x); }
@@ -182,6 +201,12 @@ DEVICE float larger(float a, float b) { return std::fmax(a, b); }
 
 DEVICE Words4 load_words(const void* place) { return *static_cast<const Words4*>(place); }
 DEVICE void store_words(void* place, Words4 words) { *static_cast<Words4*>(place) = words; }
+
+}  // namespace gpu
+
+#include "fragments.h"
+
+namespace gpu {
 
 // Element (i, j) is the sum of products of row i, which lanes i and i + 16 both have, and column j.
 template <class Fragment, class Accumulator, class Product>

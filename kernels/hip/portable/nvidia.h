@@ -1,6 +1,6 @@
-// portable.h for NVIDIA GPUs from sm_70 on, through nvcc or clang: PTX alone, no headers of CUDA.
+// portable.h for NVIDIA GPUs from sm_80 on, through nvcc or clang: PTX alone, no headers of CUDA.
 //
-// Matrix fragments are those of gfx11, so their products are computed by definition, with shuffles: right, not fast.
+// A matrix product of 16x16x16 is two of 16x8x16, whose fragments have rows `l / 4` and `l / 4 + 8` in lane `l`.
 #pragma once
 
 #if !defined(__CUDACC__) || defined(__clang__)
@@ -53,6 +53,9 @@ DEVICE u32 block_z() {
 DEVICE void barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
 DEVICE void device_barrier() { asm volatile("membar.gl;\n\tbar.sync 0;\n\tmembar.gl;" ::: "memory"); }
 
+// ptxas orders as it sees fit.
+DEVICE void in_this_order() {}
+
 DEVICE u32 atomic_add(u32* place, u32 value) {
     u32 before;
     asm volatile("atom.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(place), "r"(value) : "memory");
@@ -90,6 +93,8 @@ DEVICE u32 fetch_from(u32 value, u32 from) {
 DEVICE u32 broadcast(u32 value, u32 from) { return fetch_from(value, from); }
 DEVICE float broadcast(float value, u32 from) { return float_of(fetch_from(bits_of(value), from)); }
 
+DEVICE float uniform(float value) { return value; }
+
 DEVICE u32 ballot(bool is_set) {
     u32 mask;
     asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %1, 0;\n\tvote.sync.ballot.b32 %0, p, 0xffffffff;\n\t}"
@@ -119,6 +124,30 @@ DEVICE u32 float_to_half(float value) {
     u16 bits;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
     return bits;
+}
+
+// Two halves in a word, each as it would be alone; the fused one is rounded once.
+DEVICE u32 add_halves(u32 a, u32 b) {
+    u32 sum;
+    asm("add.rn.f16x2 %0, %1, %2;" : "=r"(sum) : "r"(a), "r"(b));
+    return sum;
+}
+DEVICE u32 multiply_halves(u32 a, u32 b) {
+    u32 product;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+    return product;
+}
+DEVICE u32 fuse_halves(u32 a, u32 b, u32 c) {
+    u32 sum;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+    return sum;
+}
+// Bytes `2 PART` and `2 PART + 1` of a word as two halves, each 1,024 more than the byte.
+template <u32 PART>
+DEVICE u32 halves_over_1024(u32 word) {
+    u32 pair;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(pair) : "r"(word), "r"(0x64646464u), "n"(PART == 0 ? 0x4140 : 0x4342));
+    return pair;
 }
 
 DEVICE float exp2(float x) {
@@ -156,18 +185,30 @@ DEVICE float larger(float a, float b) {
 DEVICE Words4 load_words(const void* place) { return *static_cast<const Words4*>(place); }
 DEVICE void store_words(void* place, Words4 words) { *static_cast<Words4*>(place) = words; }
 
-// Element (row, column) is the product of what lane `row` and lane `column` hold.
+// Words `l % 4` and, of halves, `l % 4 + 4` of rows `l / 4` and `l / 4 + 8`. Rows begin `stride` words apart from `first` on.
+DEVICE HalfFragment load_halves(const u32* first, u32 stride) {
+    const u32* place = first + lane() / 4 * stride + lane() % 4;
+    return {{place[0], place[8 * stride], place[4], place[8 * stride + 4], 0, 0, 0, 0}};
+}
+
+DEVICE ByteFragment load_bytes(const u32* first, u32 stride) {
+    const u32* place = first + lane() / 4 * stride + lane() % 4;
+    return {{place[0], place[8 * stride], 0, 0}};
+}
+
+// Where element `i` of a product is.
+DEVICE u32 product_row(u32 i) { return lane() / 4 + i % 4 / 2 * 8; }
+DEVICE u32 product_column(u32 i) { return i / 4 * 8 + lane() % 4 * 2 + i % 2; }
+
+// `sum` plus the product of a row fragment and a column fragment. All lanes take part.
 DEVICE FloatAccumulator multiply(const HalfFragment& rows, const HalfFragment& columns, const FloatAccumulator& sum) {
     FloatAccumulator result = sum;
     UNROLL
-    for (u32 i = 0; i < 8; ++i) {
-        UNROLL
-        for (u32 k = 0; k < 8; ++k) {
-            const u32 row = fetch_from(rows.at[k], 2 * i + lane() / 16);
-            const u32 column = columns.at[k];
-            result.at[i] += half_to_float(row & 0xffff) * half_to_float(column & 0xffff);
-            result.at[i] += half_to_float(row >> 16) * half_to_float(column >> 16);
-        }
+    for (u32 part = 0; part < 2; ++part) {
+        float* at = result.at + 4 * part;
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+            : "+f"(at[0]), "+f"(at[1]), "+f"(at[2]), "+f"(at[3])
+            : "r"(rows.at[0]), "r"(rows.at[1]), "r"(rows.at[2]), "r"(rows.at[3]), "r"(columns.at[part]), "r"(columns.at[2 + part]));
     }
     return result;
 }
@@ -175,12 +216,11 @@ DEVICE FloatAccumulator multiply(const HalfFragment& rows, const HalfFragment& c
 DEVICE IntAccumulator multiply(const ByteFragment& rows, const ByteFragment& columns, const IntAccumulator& sum) {
     IntAccumulator result = sum;
     UNROLL
-    for (u32 i = 0; i < 8; ++i) {
-        UNROLL
-        for (u32 k = 0; k < 4; ++k) {
-            const u32 row = fetch_from(rows.at[k], 2 * i + lane() / 16);
-            result.at[i] = dot4(row, columns.at[k], result.at[i]);
-        }
+    for (u32 part = 0; part < 2; ++part) {
+        i32* at = result.at + 4 * part;
+        asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+            : "+r"(at[0]), "+r"(at[1]), "+r"(at[2]), "+r"(at[3])
+            : "r"(rows.at[0]), "r"(rows.at[1]), "r"(columns.at[part]));
     }
     return result;
 }

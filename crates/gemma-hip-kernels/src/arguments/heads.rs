@@ -104,7 +104,7 @@ pub struct AttentionStep {
     pub cached_values: Slots,
     /// `[heads, parts, dim + 2]`, for the launch alone.
     pub partial: Address,
-    /// `[key_heads]`, zero before and after.
+    /// `[groups]`, zero before and after.
     pub counters: Address,
     /// `[heads · dim]`.
     pub output: Address,
@@ -157,10 +157,14 @@ impl AttentionStep {
         if parts == 1 { 0 } else { heads * parts * (dim + 2) }
     }
 
+    /// Groups of at most four query heads that have a key head in common.
+    pub const fn groups(heads: usize, key_heads: usize) -> usize {
+        key_heads * (heads / key_heads).div_ceil(4)
+    }
+
     /// For a cache of `dtype`.
     pub fn launch(&self, dtype: DType) -> Launch {
-        let shared = if self.heads / self.key_heads <= 4 { 4 } else { 8 };
-        let kernel = format!("attention_step_{}_{shared}", dtype.name());
-        Launch::new(kernel, [self.key_heads, 1, self.parts], 256, self)
+        let groups = Self::groups(self.heads as usize, self.key_heads as usize) as u32;
+        Launch::new(format!("attention_step_{}", dtype.name()), [groups, 1, self.parts], 256, self)
     }
 }

@@ -26,9 +26,6 @@ pub const MOST_ROW: usize = 4_096;
 /// The largest head: `MOST_DIM` in `kernels/hip/heads.h`.
 pub const MOST_DIM: usize = 256;
 
-/// The most query heads of a key head.
-pub const MOST_SHARED: usize = 8;
-
 /// The most streams.
 pub const MOST_STREAMS: usize = 4;
 
@@ -79,7 +76,7 @@ pub const SIZES: [(&str, usize); 39] = [
     ("attention_f32", size_of::<Attention>()),
     ("attention_f16", size_of::<Attention>()),
     ("attention_q8_0", size_of::<Attention>()),
-    ("attention_step_f32_", size_of::<AttentionStep>()),
-    ("attention_step_f16_", size_of::<AttentionStep>()),
-    ("attention_step_q8_0_", size_of::<AttentionStep>()),
+    ("attention_step_f32", size_of::<AttentionStep>()),
+    ("attention_step_f16", size_of::<AttentionStep>()),
+    ("attention_step_q8_0", size_of::<AttentionStep>()),
 ];

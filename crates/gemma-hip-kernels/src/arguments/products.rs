@@ -239,8 +239,8 @@ impl Method {
     pub const fn of(dtype: DType, activations: Activations) -> Self {
         match (activations, dtype) {
             (Activations::Float32, _) | (_, DType::F32) => Self::Tile,
-            (_, DType::F16 | DType::BF16) => Self::Half,
-            _ => Self::Int8,
+            (Activations::RoundedEverywhere, dtype) if dtype.block_len() > 1 => Self::Int8,
+            _ => Self::Half,
         }
     }
 }
@@ -249,11 +249,50 @@ impl Gemm {
     /// For a weight of `dtype`, which `method` must know.
     pub fn launch(&self, dtype: DType, method: Method) -> Launch {
         let name = dtype.name();
-        let (kernel, rows, tokens) = match method {
-            Method::Tile => (format!("gemm_tile_{name}"), 64, 64),
-            Method::Half => (format!("gemm_wmma_{name}_f16"), 128, 64),
-            Method::Int8 => (format!("gemm_wmma_{name}_int8"), 128, 64),
+        let across = |tokens: u32, rows: u32| [self.tokens.div_ceil(tokens), self.rows.div_ceil(rows), 1];
+        let (kernel, grid) = match method {
+            Method::Tile => {
+                (format!("gemm_tile_{name}"), [self.rows.div_ceil(64), self.tokens.div_ceil(64), 1])
+            }
+            Method::Half => {
+                let tile = token_tile(self.tokens);
+                (format!("gemm_wmma_{name}_f16_{tile}"), across(tile, 128))
+            }
+            Method::Int8 => (format!("gemm_wmma_{name}_int8"), across(64, 128)),
         };
-        Launch::new(kernel, [self.rows.div_ceil(rows), self.tokens.div_ceil(tokens), 1], THREADS, self)
+        Launch::new(kernel, grid, THREADS, self)
+    }
+}
+
+/// Activation rows of a block's tile in `gemm_wmma_*_f16_*`.
+///
+/// A wave spends some 170 cycles on 32 columns of a small tile and 560 of a large one (counted in the gfx1103 code of Q4_0: 32 for each
+/// product of 16 x 16 x 16, one for each other vector instruction), or 5 to 16.
+const fn token_tile(tokens: u32) -> u32 {
+    if 5 * tokens.div_ceil(32) < 16 * tokens.div_ceil(128) { 32 } else { 128 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_suit_the_number_of_rows() {
+        let tiles =
+            [5, 32, 96, 97, 128, 129, 192, 193, 256, 300, 512].map(|tokens| (tokens, token_tile(tokens)));
+        let expected = [
+            (5, 32),
+            (32, 32),
+            (96, 32),
+            (97, 128),
+            (128, 128),
+            (129, 32),
+            (192, 32),
+            (193, 128),
+            (256, 128),
+            (300, 128),
+            (512, 128),
+        ];
+        assert_eq!(tiles, expected);
     }
 }

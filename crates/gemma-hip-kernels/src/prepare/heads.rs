@@ -27,10 +27,10 @@ pub(super) fn scratch_words(op: &Op) -> usize {
     }
 }
 
-/// Counters of a step: one a key head.
+/// Counters of a step: one a group of heads.
 pub(super) const fn counters(op: &Op) -> usize {
     match op {
-        Op::Attention { heads, .. } => heads.key_value,
+        Op::Attention { heads, .. } => AttentionStep::groups(heads.query, heads.key_value),
         _ => 0,
     }
 }

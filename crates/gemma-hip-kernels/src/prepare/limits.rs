@@ -3,7 +3,7 @@
 use gemma_hal::{DType, Op, Plan, WeightId};
 
 use super::{feed_forward, heads, linear, words_of};
-use crate::arguments::{MOST_CUT, MOST_DIM, MOST_ROW, MOST_SHARED, MOST_STREAMS};
+use crate::arguments::{MOST_CUT, MOST_DIM, MOST_ROW, MOST_STREAMS};
 
 /// Why kernels cannot run `plan`, if they cannot.
 pub fn unsupported(plan: &Plan) -> Option<String> {
@@ -33,14 +33,9 @@ fn shape(plan: &Plan, op: &Op) -> Option<String> {
     match op {
         Op::Rotary { heads, .. } | Op::Attention { heads, .. } => {
             let block = if plan.cache().dtype == DType::Q8_0 { 32 } else { 8 };
-            if heads.dim > MOST_DIM || !heads.dim.is_multiple_of(block) {
-                return Some(format!(
-                    "heads of {} values (at most {MOST_DIM}, a multiple of {block})",
-                    heads.dim
-                ));
-            }
-            let shared = heads.query / heads.key_value;
-            (shared > MOST_SHARED).then(|| format!("{shared} query heads a key (at most {MOST_SHARED})"))
+            let fits = heads.dim <= MOST_DIM && heads.dim.is_multiple_of(block);
+            (!fits)
+                .then(|| format!("heads of {} values (at most {MOST_DIM}, a multiple of {block})", heads.dim))
         }
         Op::RmsNorm { input, .. } | Op::AddNorm { input, .. } => row(width(*input)),
         Op::AltUpInit { input, streams: all, .. } => streams(width(*all), width(*input)),

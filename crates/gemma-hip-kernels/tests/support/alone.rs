@@ -4,7 +4,8 @@ use gemma_hal::conformance::nmse;
 use gemma_hal::random::SplitMix64;
 use gemma_hal::{DType, Storage, Weight, block, planes};
 use gemma_hip_kernels::arguments::{
-    ActivationHalf, Argmax, Gemm, Method, ShortlistBound, ShortlistCollect, ShortlistMaxima,
+    ActivationHalf, ActivationRounded, Argmax, Gemm, Method, ShortlistBound, ShortlistCollect,
+    ShortlistMaxima,
 };
 use gemma_hip_kernels::{Activations, Address, Planes};
 
@@ -16,56 +17,82 @@ pub fn values(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| 2.0 * random.next_unit() - 1.0).collect()
 }
 
-/// Products of f16 with weights in blocks, through matrix units.
-pub fn matrix_units_take_blocks_in_f16_too(runner: &mut dyn Runner) {
-    let (rows, columns, tokens) = (150, 512, 70);
+/// Products of many rows through matrix units: tiles of both sizes in f16, and bytes.
+pub fn products_through_matrix_units(runner: &mut dyn Runner) {
     for dtype in DType::ALL.into_iter().filter(|dtype| *dtype != DType::F32) {
-        let stored: Vec<u8> = values(rows * columns, 1)
-            .chunks(columns)
-            .flat_map(|row| block::quantise_row(dtype, row))
-            .collect();
-        let weight = Weight::new(Storage::new("weight", stored), 0, rows, columns, dtype).unwrap();
-        let packed = planes::pack(&weight, 0..rows);
-        let input = values(tokens * columns, 2);
-        let mut bank = Bank::default();
-        let mut plane = |words: &[u32]| if words.is_empty() { Address::NULL } else { bank.hold(words) };
-        let place =
-            Planes { words: plane(&packed.words), scales: plane(&packed.scales), high: plane(&packed.high) };
-        let halves = bank.hold(&vec![0xff_u8; ActivationHalf::bytes(columns, tokens)]);
-        let (from, output) = (bank.hold(&input), bank.room(tokens * rows));
-        let half = ActivationHalf {
-            input: from,
-            output: halves,
-            columns: columns as u32,
-            input_stride: columns as u32,
-        };
-        runner.run(&half.launch(tokens), &mut bank).unwrap();
-        let gemm = Gemm {
-            weight: place,
-            input: halves,
-            blocks: Address::NULL,
-            output,
-            first: 0,
-            rows: rows as u32,
-            columns: columns as u32,
-            tokens: tokens as u32,
-            output_stride: rows as u32,
-            input_stride: 0,
-        };
-        runner.run(&gemm.launch(dtype, Method::Half), &mut bank).unwrap();
-        let mut row = vec![0.0; columns];
-        let mut expected = vec![0.0; tokens * rows];
-        for r in 0..rows {
-            block::dequantise_row(dtype, weight.row(r), &mut row);
-            for (t, x) in input.chunks(columns).enumerate() {
-                let sum: f64 = row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
-                expected[t * rows + r] = sum as f32;
-            }
+        product_in(runner, dtype, Method::Half, 70, 1e-6);
+        product_in(runner, dtype, Method::Half, 100, 1e-6);
+        if dtype.block_len() > 1 {
+            product_in(runner, dtype, Method::Int8, 70, 1e-10);
         }
-        let error = nmse(&bank.read(output), &expected);
-        assert!(error < 1e-6, "{dtype}: {error:.1e}");
     }
-    assert_eq!(Method::of(DType::Q4_0, Activations::Rounded), Method::Int8);
+    assert_eq!(Method::of(DType::Q4_0, Activations::Rounded), Method::Half);
+    assert_eq!(Method::of(DType::Q4_0, Activations::RoundedEverywhere), Method::Int8);
+    assert_eq!(Method::of(DType::BF16, Activations::RoundedEverywhere), Method::Half);
+}
+
+/// A random product of `tokens` rows, within `bound` of its definition. With bytes that is one of rounded activations.
+fn product_in(runner: &mut dyn Runner, dtype: DType, method: Method, tokens: usize, bound: f64) {
+    // Rows of plain weights may end inside of what is staged at a time.
+    let (rows, columns) = (150, if dtype.block_len() > 1 { 512 } else { 520 });
+    let stored: Vec<u8> =
+        values(rows * columns, 1).chunks(columns).flat_map(|row| block::quantise_row(dtype, row)).collect();
+    let weight = Weight::new(Storage::new("weight", stored), 0, rows, columns, dtype).unwrap();
+    let mut input = values(tokens * columns, 2);
+    let mut bank = Bank::default();
+    let gemm = Gemm {
+        weight: hold(&mut bank, &planes::pack(&weight, 0..rows)),
+        input: bank.hold(&vec![0xff_u8; ActivationHalf::bytes(columns, tokens)]),
+        blocks: bank.room(tokens * columns / 8),
+        output: bank.room(tokens * rows),
+        first: 0,
+        rows: rows as u32,
+        columns: columns as u32,
+        tokens: tokens as u32,
+        output_stride: rows as u32,
+        input_stride: 0,
+    };
+    let (from, width) = (bank.hold(&input), columns as u32);
+    let convert = if method == Method::Int8 {
+        input.chunks_mut(32).for_each(round);
+        ActivationRounded {
+            input: from,
+            quants: gemm.input,
+            blocks: gemm.blocks,
+            columns: width,
+            input_stride: width,
+        }
+        .launch(tokens)
+    } else {
+        ActivationHalf { input: from, output: gemm.input, columns: width, input_stride: width }.launch(tokens)
+    };
+    runner.run(&convert, &mut bank).unwrap();
+    runner.run(&gemm.launch(dtype, method), &mut bank).unwrap();
+    let mut row = vec![0.0; columns];
+    let mut expected = vec![0.0; tokens * rows];
+    for r in 0..rows {
+        block::dequantise_row(dtype, weight.row(r), &mut row);
+        for (t, x) in input.chunks(columns).enumerate() {
+            let sum: f64 = row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+            expected[t * rows + r] = sum as f32;
+        }
+    }
+    let error = nmse(&bank.read(gemm.output), &expected);
+    assert!(error < bound, "{dtype}, {method:?}, {tokens} rows: {error:.1e}");
+}
+
+/// The planes of a packed weight.
+fn hold(bank: &mut Bank, packed: &planes::Planes) -> Planes {
+    let mut plane = |words: &[u32]| if words.is_empty() { Address::NULL } else { bank.hold(words) };
+    Planes { words: plane(&packed.words), scales: plane(&packed.scales), high: plane(&packed.high) }
+}
+
+/// Rounds a block to 8 bits, to the nearest step, ties up.
+fn round(values: &mut [f32]) {
+    let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    for value in values {
+        *value = (*value * (127.0 / largest) + 0.5).floor() * (largest / 127.0);
+    }
 }
 
 /// A row of logits with equal ones, both zeros, infinities, and where wanted no number.
