@@ -78,7 +78,7 @@ DEVICE void block_sums(float (&values)[COUNT] SITE_PARAMETER) {
     static_assert(THREADS % WAVE == 0 && WAVES <= WAVE, "a block is whole waves, at most 32");
     SHARED(float, partial, WAVES* COUNT);
     // Who calls twice may still be reading.
-    barrier(SITE_ARGUMENT_ALONE);
+    shared_barrier(SITE_ARGUMENT_ALONE);
     UNROLL
     for (u32 i = 0; i < COUNT; ++i) {
         const float sum = wave_sum(values[i] SITE_ARGUMENT);
@@ -86,7 +86,7 @@ DEVICE void block_sums(float (&values)[COUNT] SITE_PARAMETER) {
             partial[i * WAVES + wave()] = sum;
         }
     }
-    barrier(SITE_ARGUMENT_ALONE);
+    shared_barrier(SITE_ARGUMENT_ALONE);
     UNROLL
     for (u32 i = 0; i < COUNT; ++i) {
         values[i] = wave_sum(lane() < WAVES ? partial[i * WAVES + lane()] : 0.0f SITE_ARGUMENT);

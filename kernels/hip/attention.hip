@@ -40,7 +40,7 @@ DEVICE void stage_tile(const AttentionArguments& a, const Slots& slots, float* s
         const u32 row = item / eights, at = item % eights * 8;
         const u32 position = smaller(from + row, to - 1);
         float values[8];
-        read_eight<F>(slots, (static_cast<u64>(position % a.capacity) * a.key_heads + head) * a.dim + at, values);
+        values_of<F>(fetch_eight<F>(slots, (static_cast<u64>(position % a.capacity) * a.key_heads + head) * a.dim + at), values);
         store_four(staged + row * STRIDE + at, {{values[0], values[1], values[2], values[3]}});
         store_four(staged + row * STRIDE + at + 4, {{values[4], values[5], values[6], values[7]}});
     }
@@ -70,9 +70,9 @@ DEVICE void compute(const AttentionArguments& a) {
     float sums[4][4] = {};
     for (u32 from = begin; from <= last; from += TILE) {
         // The tile before is done with.
-        barrier();
+        shared_barrier();
         stage_tile<F>(a, a.cached_keys, staged, from, last + 1);
-        barrier();
+        shared_barrier();
         float score = 0.0f;
         for (u32 at = 0; at < a.dim; at += 4) {
             const Four q = load_four(queries + row * STRIDE + at), k = load_four(staged + key * STRIDE + at);
@@ -96,9 +96,9 @@ DEVICE void compute(const AttentionArguments& a) {
         largest = peak;
         weights[key * TILE + row] = weight;
         if (key == 0) rests[row] = rest;
-        barrier();
+        shared_barrier();
         stage_tile<F>(a, a.cached_values, staged, from, last + 1);
-        barrier();
+        shared_barrier();
         const Four by = load_four(rests + sum_row);
         UNROLL
         for (u32 r = 0; r < 4; ++r) {
@@ -116,9 +116,9 @@ DEVICE void compute(const AttentionArguments& a) {
             }
         }
     }
-    barrier();
+    shared_barrier();
     if (key == 0) rests[row] = 1.0f / total;
-    barrier();
+    shared_barrier();
     UNROLL
     for (u32 r = 0; r < 4; ++r) {
         const u32 number = first_row + sum_row + r;

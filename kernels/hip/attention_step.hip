@@ -96,8 +96,9 @@ DEVICE void prepare(const AttentionStepArguments& a, const Group& group, float* 
         const float* from =
             is_query ? a.query + (group.first + item) * a.dim : (is_key ? a.keys : a.values) + group.key * a.dim;
         Head head = read_head(from, a.dim);
-        const float* norm = is_query ? a.query_norm : is_key ? a.key_norm : nullptr;
-        if (is_query || is_key || a.value_norm != 0) head = normed_head(head, norm, a.dim, a.eps);
+        const float* norm = is_query ? a.query_norm : a.key_norm;
+        const bool is_weighted = is_query || is_key;
+        if (is_weighted || a.value_norm != 0) head = normed_head(head, norm, is_weighted, a.dim, a.eps);
         write_head(staged + item * MOST_DIM, a.dim, head);
     }
     barrier();
@@ -117,27 +118,51 @@ DEVICE void prepare(const AttentionStepArguments& a, const Group& group, float* 
     barrier();
 }
 
-// Scores of the keys from `base` on with each query: all lanes of a key know its scores.
+// What a wave asks for of four keys at once: of each key eight lanes, of each value row all.
 template <Format F>
-DEVICE void scores_of(const AttentionStepArguments& a, u32 key_head, const float* queries, u32 base, u32 to,
-                      float (&scores)[SHARED_BY]) {
-    const u32 key = smaller(base + lane() / LANES, to - 1);
-    const u64 start = (static_cast<u64>(key % a.capacity) * a.key_heads + key_head) * a.dim;
+struct Keys {
+    static constexpr u32 ROUNDS = MOST_DIM / 8 / LANES;
+    Eight<F> keys[ROUNDS];
+    Eight<F> values[KEYS];
+
+    // Behind the last key, and behind the end of a head, what lies before is read again: it counts for nothing.
+    DEVICE_METHOD static u64 place(const AttentionStepArguments& a, u32 key_head, u32 key, u32 to, u32 at) {
+        const u32 slot = smaller(key, to - 1) % a.capacity;
+        return (static_cast<u64>(slot) * a.key_heads + key_head) * a.dim + smaller(at, a.dim - 8);
+    }
+
+    DEVICE_METHOD void ask_keys(const AttentionStepArguments& a, u32 key_head, u32 base, u32 to) {
+        const u64 start = place(a, key_head, base + lane() / LANES, to, 0);
+        UNROLL
+        for (u32 i = 0; i < ROUNDS; ++i) {
+            keys[i] = fetch_eight<F>(a.cached_keys, start + smaller(8 * (i * LANES + lane() % LANES), a.dim - 8));
+        }
+    }
+
+    DEVICE_METHOD void ask_values(const AttentionStepArguments& a, u32 key_head, u32 base, u32 to) {
+        UNROLL
+        for (u32 k = 0; k < KEYS; ++k) values[k] = fetch_eight<F>(a.cached_values, place(a, key_head, base + k, to, 8 * lane()));
+    }
+};
+
+// Scores of the keys with each query: all lanes of a key know its scores.
+template <Format F>
+DEVICE void scores_of(const Keys<F>& asked, const float* queries, float (&scores)[SHARED_BY]) {
     UNROLL
     for (u32 h = 0; h < SHARED_BY; ++h) scores[h] = 0.0f;
     UNROLL
-    for (u32 round = 0; round < MOST_DIM / 8 / LANES; ++round) {
+    for (u32 round = 0; round < Keys<F>::ROUNDS; ++round) {
         const u32 at = 8 * (round * LANES + lane() % LANES);
-        if (at < a.dim) {
-            float values[8];
-            read_eight<F>(a.cached_keys, start + at, values);
+        float values[8];
+        values_of<F>(asked.keys[round], values);
+        UNROLL
+        for (u32 h = 0; h < SHARED_BY; ++h) {
+            const Four low = load_four(queries + h * MOST_DIM + at), high = load_four(queries + h * MOST_DIM + at + 4);
             UNROLL
-            for (u32 h = 0; h < SHARED_BY; ++h) {
-                const Four low = load_four(queries + h * MOST_DIM + at), high = load_four(queries + h * MOST_DIM + at + 4);
-                UNROLL
-                for (u32 i = 0; i < 4; ++i) scores[h] += values[i] * low.at[i] + values[4 + i] * high.at[i];
-            }
+            for (u32 i = 0; i < 4; ++i) scores[h] += values[i] * low.at[i] + values[4 + i] * high.at[i];
         }
+        // Queries of all rounds at once would take too many registers.
+        in_this_order();
     }
     UNROLL
     for (u32 h = 0; h < SHARED_BY; ++h) {
@@ -150,8 +175,14 @@ DEVICE void scores_of(const AttentionStepArguments& a, u32 key_head, const float
 // Adds the keys from `base` on to the sums.
 template <Format F>
 DEVICE void add_keys(const AttentionStepArguments& a, u32 key_head, const float* queries, u32 base, u32 to, Sums& sums) {
+    Keys<F> asked;
+    asked.ask_keys(a, key_head, base, to);
+    // Values in f32 would take too many registers.
+    if constexpr (F != Format::F32) asked.ask_values(a, key_head, base, to);
+    in_this_order();
     float scores[SHARED_BY];
-    scores_of<F>(a, key_head, queries, base, to, scores);
+    scores_of<F>(asked, queries, scores);
+    if constexpr (F == Format::F32) asked.ask_values(a, key_head, base, to);
     const bool is_there = base + lane() / LANES < to;
     UNROLL
     for (u32 h = 0; h < SHARED_BY; ++h) {
@@ -169,17 +200,15 @@ DEVICE void add_keys(const AttentionStepArguments& a, u32 key_head, const float*
     }
     UNROLL
     for (u32 k = 0; k < KEYS; ++k) {
-        // Behind the last key the last one is read again, with a weight of zero.
-        const u32 key = smaller(base + k, to - 1);
-        const u64 start = (static_cast<u64>(key % a.capacity) * a.key_heads + key_head) * a.dim;
-        float values[8] = {};
-        if (8 * lane() < a.dim) read_eight<F>(a.cached_values, start + 8 * lane(), values);
+        float values[8];
+        values_of<F>(asked.values[k], values);
         UNROLL
         for (u32 h = 0; h < SHARED_BY; ++h) {
             const float weight = broadcast(scores[h], k * LANES);
             UNROLL
             for (u32 i = 0; i < 8; ++i) sums.values[h][i] += weight * values[i];
         }
+        in_this_order();
     }
 }
 
@@ -196,7 +225,7 @@ DEVICE void merge_waves(const AttentionStepArguments& a, const Group& group, con
             weights_of[h * WAVES + wave()] = sums.weights[h];
         }
     }
-    barrier();
+    shared_barrier();
     UNROLL
     for (u32 h = 0; h < SHARED_BY; ++h) {
         if (h < group.count) {
@@ -213,7 +242,7 @@ DEVICE void merge_waves(const AttentionStepArguments& a, const Group& group, con
             UNROLL
             for (u32 i = 0; i < 8; ++i) head.at[i] = sums.values[h][i] * factor;
             write_head(gathered + wave() * MOST_DIM, a.dim, head);
-            barrier();
+            shared_barrier();
             const u32 number = group.first + h;
             float sum = 0.0f;
             if (thread < a.dim) {
@@ -230,7 +259,20 @@ DEVICE void merge_waves(const AttentionStepArguments& a, const Group& group, con
                     part[a.dim + 1] = weights;
                 }
             }
-            barrier();
+            shared_barrier();
+        }
+    }
+}
+
+// What is left of a part without keys, as there are while the cache is short.
+DEVICE void write_nothing(const AttentionStepArguments& a, const Group& group) {
+    const u32 thread = thread_index();
+    for (u32 h = 0; h < group.count; ++h) {
+        float* part = a.partial + (static_cast<u64>(group.first + h) * a.parts + block_z()) * (a.dim + 2);
+        if (thread < a.dim) part[thread] = 0.0f;
+        if (thread == 0) {
+            part[a.dim] = LOWEST;
+            part[a.dim + 1] = 0.0f;
         }
     }
 }
@@ -261,15 +303,15 @@ DEVICE void merge_parts(const AttentionStepArguments& a, const Group& group) {
     }
 }
 
+// Attention over the part's keys, of which there are some.
 template <Format F>
-DEVICE void compute(const AttentionStepArguments& a) {
+DEVICE void attend(const AttentionStepArguments& a, const Group& group, const Range& keys, u32 position) {
     SHARED(float, queries, SHARED_BY* MOST_DIM);
-    const Group group = group_of_block(a);
-    const u32 position = a.header[0] + a.first;
-    const Range keys = keys_of(position, a.window, block_z(), a.parts);
-    // The part that ends with the row's own position writes it first. Heads that are not there are zero.
-    for (u32 i = group.count * MOST_DIM + thread_index(); i < SHARED_BY * MOST_DIM; i += THREADS) queries[i] = 0.0f;
-    prepare<F>(a, group, queries, position, a.writes != 0 && keys.from < keys.to && keys.to == position + 1);
+    // The part that ends with the row's own position writes it first. Heads that are not there are zero, and so is what lies behind each.
+    for (u32 i = thread_index(); i < SHARED_BY * MOST_DIM; i += THREADS) {
+        if (i / MOST_DIM >= group.count || i % MOST_DIM >= a.dim) queries[i] = 0.0f;
+    }
+    prepare<F>(a, group, queries, position, a.writes != 0 && keys.to == position + 1);
     Sums sums = {};
     UNROLL
     for (u32 h = 0; h < SHARED_BY; ++h) sums.largest[h] = LOWEST;
@@ -277,6 +319,18 @@ DEVICE void compute(const AttentionStepArguments& a) {
         add_keys<F>(a, group.key, queries, base, keys.to, sums);
     }
     merge_waves(a, group, sums);
+}
+
+template <Format F>
+DEVICE void compute(const AttentionStepArguments& a) {
+    const Group group = group_of_block(a);
+    const u32 position = a.header[0] + a.first;
+    const Range keys = keys_of(position, a.window, block_z(), a.parts);
+    if (keys.from < keys.to) {
+        attend<F>(a, group, keys, position);
+    } else {
+        write_nothing(a, group);
+    }
     if (a.parts > 1) {
         SHARED(u32, arrived, 1);
         device_barrier();

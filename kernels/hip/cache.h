@@ -14,31 +14,51 @@ struct Slots {
     u32* scales;
 };
 
-// Reads eight values from value `at` on, a multiple of 8.
+// Eight values as they are stored.
 template <Format F>
-DEVICE void read_eight(const Slots& slots, u64 at, float (&values)[8]) {
+struct Eight {
+    u32 words[F == Format::F32 ? 8 : F == Format::F16 ? 4 : 2];
+    u32 scale;
+};
+
+// Asks for eight values from value `at` on, a multiple of 8.
+template <Format F>
+DEVICE Eight<F> fetch_eight(const Slots& slots, u64 at) {
+    Eight<F> eight = {};
     if constexpr (F == Format::F32) {
         const Words4 low = load_words(slots.words + at * 4), high = load_words(slots.words + at * 4 + 16);
         UNROLL
         for (u32 i = 0; i < 4; ++i) {
-            values[i] = float_of(low.at[i]);
-            values[4 + i] = float_of(high.at[i]);
+            eight.words[i] = low.at[i];
+            eight.words[4 + i] = high.at[i];
         }
     } else if constexpr (F == Format::F16) {
         const Words4 all = load_words(slots.words + at * 2);
         UNROLL
-        for (u32 i = 0; i < 4; ++i) {
-            values[2 * i] = half_to_float(all.at[i] & 0xffff);
-            values[2 * i + 1] = half_to_float(all.at[i] >> 16);
-        }
+        for (u32 i = 0; i < 4; ++i) eight.words[i] = all.at[i];
     } else {
-        const u32 low = word_at(slots.words + at, 0), high = word_at(slots.words + at, 1);
-        const float scale = half_to_float(slots.scales[at / 32] & 0xffff);
+        eight.words[0] = word_at(slots.words + at, 0);
+        eight.words[1] = word_at(slots.words + at, 1);
+        eight.scale = slots.scales[at / 32];
+    }
+    return eight;
+}
+
+template <Format F>
+DEVICE void values_of(const Eight<F>& eight, float (&values)[8]) {
+    if constexpr (F == Format::F32) {
+        UNROLL
+        for (u32 i = 0; i < 8; ++i) values[i] = float_of(eight.words[i]);
+    } else if constexpr (F == Format::F16) {
         UNROLL
         for (u32 i = 0; i < 4; ++i) {
-            values[i] = scale * quant<Format::Q8_0>(low, i);
-            values[4 + i] = scale * quant<Format::Q8_0>(high, i);
+            values[2 * i] = half_to_float(eight.words[i] & 0xffff);
+            values[2 * i + 1] = half_to_float(eight.words[i] >> 16);
         }
+    } else {
+        const float scale = half_to_float(eight.scale & 0xffff);
+        UNROLL
+        for (u32 i = 0; i < 8; ++i) values[i] = scale * quant<Format::Q8_0>(eight.words[i / 4], i % 4);
     }
 }
 

@@ -21,7 +21,7 @@ DEVICE void compute(const GemmArguments& a) {
     const float* input = reinterpret_cast<const float*>(a.input);
     float sums[4][4] = {};
     for (u32 from = 0; from < a.columns; from += DEPTH) {
-        if (from > 0) barrier();
+        if (from > 0) shared_barrier();
         if (thread < 2 * TILE) {
             const u32 row = thread / 2, half = thread % 2;
             const Planes line = row_of<F>(a.weight, a.first + smaller(first_row + row, a.rows - 1), a.columns);
@@ -40,7 +40,7 @@ DEVICE void compute(const GemmArguments& a) {
             UNROLL
             for (u32 i = 0; i < 4; ++i) tokens[row * STRIDE + at + i] = four.at[i];
         }
-        barrier();
+        shared_barrier();
         for (u32 c = 0; c < DEPTH; ++c) {
             float w[4], x[4];
             UNROLL

@@ -61,11 +61,11 @@ DEVICE void compute(const GemmArguments& a) {
     Stored<F> stored = stored_of<F>(row, thread % 2, a.columns);
     for (u32 from = 0; from < a.columns; from += DEPTH) {
         const Halves halves = halves_of<F>(stored, from / 16 + thread % 2);
-        if (from > 0) barrier();
+        if (from > 0) shared_barrier();
         store_words(weights + thread / 2 * STRIDE + 8 * (thread % 2), halves.low);
         store_words(weights + thread / 2 * STRIDE + 8 * (thread % 2) + 4, halves.high);
         activations.store(tokens);
-        barrier();
+        shared_barrier();
         // The next columns are asked for before these are used; behind the last there are none.
         const u32 next = from + DEPTH < a.columns ? from + DEPTH : from;
         activations.fetch(next);
@@ -90,15 +90,16 @@ DEVICE void compute(const GemmArguments& a) {
 }  // namespace
 
 // Of a tile of 32 activation rows a wave has 2 x 1 products, of one of 128 it has 4 x 2.
-#define GEMM_WMMA(suffix, format) \
+#define GEMM_WMMA(suffix, format, registers) \
     KERNEL(gemm_wmma_##suffix##_f16_32, GemmArguments, GEMM_THREADS) { compute<format, 2, 1>(arguments); } \
-    KERNEL(gemm_wmma_##suffix##_f16_128, GemmArguments, GEMM_THREADS) { compute<format, 4, 2>(arguments); }
-GEMM_WMMA(f16, Format::F16)
-GEMM_WMMA(bf16, Format::BF16)
-GEMM_WMMA(q8_0, Format::Q8_0)
-GEMM_WMMA(q6_k, Format::Q6_K)
-GEMM_WMMA(q5_k, Format::Q5_K)
-GEMM_WMMA(q5_0, Format::Q5_0)
-GEMM_WMMA(q4_1, Format::Q4_1)
-GEMM_WMMA(q4_k, Format::Q4_K)
-GEMM_WMMA(q4_0, Format::Q4_0)
+    KERNEL_WITHIN(gemm_wmma_##suffix##_f16_128, GemmArguments, GEMM_THREADS, registers) { compute<format, 4, 2>(arguments); }
+GEMM_WMMA(f16, Format::F16, 128)
+GEMM_WMMA(bf16, Format::BF16, 128)
+GEMM_WMMA(q8_0, Format::Q8_0, 128)
+// It does not fit into 128.
+GEMM_WMMA(q6_k, Format::Q6_K, 144)
+GEMM_WMMA(q5_k, Format::Q5_K, 128)
+GEMM_WMMA(q5_0, Format::Q5_0, 128)
+GEMM_WMMA(q4_1, Format::Q4_1, 128)
+GEMM_WMMA(q4_k, Format::Q4_K, 128)
+GEMM_WMMA(q4_0, Format::Q4_0, 128)

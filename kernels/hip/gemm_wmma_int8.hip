@@ -78,15 +78,17 @@ DEVICE void compute(const GemmArguments& a) {
     const bool has_token = thread < 2 * Part::TOKENS;
     FloatAccumulator sums[2][2] = {};
     for (u32 from = 0; from < a.columns; from += DEPTH) {
+        const Words4 values = load_words(input + from);
+        const Four met = load_four(block + from / 8);
         const Sixteen got = sixteen_of<F>(row, from / 16 + thread % 2);
-        if (from > 0) barrier();
+        if (from > 0) shared_barrier();
         store_words(weights + thread / 2 * STRIDE + 4 * (thread % 2), around_zero<F>(got.quants));
         scales[thread] = got.scale;
         if (has_token) {
-            store_words(tokens + thread / 2 * STRIDE + 4 * (thread % 2), load_words(input + from));
-            if (thread % 2 == 0) blocks[thread / 2] = load_four(block + from / 8);
+            store_words(tokens + thread / 2 * STRIDE + 4 * (thread % 2), values);
+            if (thread % 2 == 0) blocks[thread / 2] = met;
         }
-        barrier();
+        shared_barrier();
         UNROLL
         for (u32 n = 0; n < 2; ++n) {
             UNROLL

@@ -36,13 +36,13 @@ DEVICE void write_head(float* to, u32 dim, const Head& head) {
     }
 }
 
-// `head / sqrt(mean(head^2) + eps)`, times `weight` if there is one. All lanes take part.
-DEVICE Head normed_head(const Head& head, const float* weight, u32 dim, float eps SITE_PARAMETER) {
+// `head / sqrt(mean(head^2) + eps)`, times `weight` if it `is_weighted`. All lanes take part.
+DEVICE Head normed_head(const Head& head, const float* weight, bool is_weighted, u32 dim, float eps SITE_PARAMETER) {
     float squares = 0.0f;
     UNROLL
     for (u32 i = 0; i < 8; ++i) squares += head.at[i] * head.at[i];
     const float factor = norm_factor(wave_sum(squares SITE_ARGUMENT), dim, eps);
-    const Head weights = weight ? read_head(weight, dim) : Head{{1, 1, 1, 1, 1, 1, 1, 1}};
+    const Head weights = is_weighted ? read_head(weight, dim) : Head{{1, 1, 1, 1, 1, 1, 1, 1}};
     Head result;
     UNROLL
     for (u32 i = 0; i < 8; ++i) result.at[i] = head.at[i] * factor * weights.at[i];

@@ -44,20 +44,20 @@ DEVICE void compute(const RotaryArguments& a) {
     const bool is_key = !is_query && item < a.query_heads + a.key_heads;
     const bool is_value = !is_query && !is_key && item < a.query_heads + 2 * a.key_heads;
     const u32 number = is_query ? item : is_key ? item - a.query_heads : item - a.query_heads - a.key_heads;
-    float* query = is_query ? a.query + (t * a.query_heads + number) * a.dim : nullptr;
+    const u64 query = (t * a.query_heads + number) * a.dim;
     const u64 own = (t * a.key_heads + number) * a.dim;
     Head head = {};
-    if (is_query) head = read_head(query, a.dim);
+    if (is_query) head = read_head(a.query + query, a.dim);
     if (is_key) head = read_head(a.keys + own, a.dim);
     if (is_value) head = read_head(a.values + own, a.dim);
-    const float* norm = is_query ? a.query_norm : is_key ? a.key_norm : nullptr;
+    const float* norm = is_query ? a.query_norm : a.key_norm;
     // The same for all lanes of the wave, but shuffles want all of them whatever the head is.
-    const Head normed = normed_head(head, norm, a.dim, a.eps);
+    const Head normed = normed_head(head, norm, is_query || is_key, a.dim, a.eps);
     if (!is_value || a.value_norm != 0) head = normed;
     float* place = staged + wave() * MOST_DIM;
     write_head(place, a.dim, head);
     barrier();
-    if (is_query) write_head(query, a.dim, rotated_head(place, a.angles + t * a.dim, a.dim, a.query_scale));
+    if (is_query) write_head(a.query + query, a.dim, rotated_head(place, a.angles + t * a.dim, a.dim, a.query_scale));
     if (is_key) head = rotated_head(place, a.angles + t * a.dim, a.dim, 1.0f);
     const u32 slot = (a.header[0] + a.first + block_y()) % a.capacity;
     const u64 at = (static_cast<u64>(slot) * a.key_heads + number) * a.dim + 8 * lane();

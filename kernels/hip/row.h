@@ -28,7 +28,10 @@ DEVICE Row read_row(const float* from, u32 width) {
     UNROLL
     for (u32 s = 0; s < SLICES; ++s) {
         const u32 at = 4 * (s * ROW_BLOCK + thread_index());
-        if (at < width) row.slices[s] = load_four(from + at);
+        // Without a branch, so that a thread asks for all its rows at once.
+        const Four four = load_four(from + smaller(at, width - 4));
+        UNROLL
+        for (u32 i = 0; i < 4; ++i) row.slices[s].at[i] = at < width ? four.at[i] : 0.0f;
     }
     return row;
 }

@@ -66,10 +66,10 @@ DEVICE void multiply_row(Lines<F, OUTPUTS>& lines, const float* input, const flo
         const u32 values = smaller(SEGMENT, columns - from);
         lines.ask(from, values);
         // Who is behind may still read the segment before.
-        if (from > 0) barrier(SITE_ARGUMENT_ALONE);
+        if (from > 0) shared_barrier(SITE_ARGUMENT_ALONE);
         const float* factors = SCALED && by ? by + from : nullptr;
         stage<ROUNDED, SCALED, ROW_THREADS>(staged, input + from, factors, values SITE_ARGUMENT);
-        barrier(SITE_ARGUMENT_ALONE);
+        shared_barrier(SITE_ARGUMENT_ALONE);
         lines.template add<ROUNDED>(staged, from, values);
     }
     lines.finish(SITE_ARGUMENT_ALONE);

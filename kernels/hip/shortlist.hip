@@ -59,10 +59,10 @@ DEVICE u32 key(float value) {
 // The sum of a number over a block, known to all threads.
 DEVICE u32 block_count(u32 value SITE_PARAMETER) {
     SHARED(u32, partial, BOUND_THREADS / WAVE);
-    barrier(SITE_ARGUMENT_ALONE);
+    shared_barrier(SITE_ARGUMENT_ALONE);
     const u32 sum = wave_sum(value SITE_ARGUMENT);
     if (lane() == 0) partial[wave()] = sum;
-    barrier(SITE_ARGUMENT_ALONE);
+    shared_barrier(SITE_ARGUMENT_ALONE);
     return wave_sum(partial[lane()] SITE_ARGUMENT);
 }
 
@@ -126,11 +126,19 @@ KERNEL(argmax, ArgmaxArguments, BOUND_THREADS) {
     const auto& a = arguments;
     SHARED(u32, best, BOUND_THREADS / WAVE * 2);
     u32 largest = 0, index = 0;
-    for (u32 at = thread_index(); at < a.count; at += BOUND_THREADS) {
-        const u32 found = key(a.values[at]);
-        if (found > largest) {
-            largest = found;
-            index = at;
+    // Several values at once are on their way. Behind the end the last one is read again, which is never larger than itself.
+    constexpr u32 TOGETHER = 8;
+    for (u32 first = thread_index(); first < a.count; first += TOGETHER * BOUND_THREADS) {
+        float values[TOGETHER];
+        UNROLL
+        for (u32 i = 0; i < TOGETHER; ++i) values[i] = a.values[smaller(first + i * BOUND_THREADS, a.count - 1)];
+        UNROLL
+        for (u32 i = 0; i < TOGETHER; ++i) {
+            const u32 found = key(values[i]);
+            if (found > largest) {
+                largest = found;
+                index = smaller(first + i * BOUND_THREADS, a.count - 1);
+            }
         }
     }
     auto take = [&](u32 other, u32 other_index) {
@@ -151,7 +159,7 @@ KERNEL(argmax, ArgmaxArguments, BOUND_THREADS) {
         best[2 * wave()] = largest;
         best[2 * wave() + 1] = index;
     }
-    barrier();
+    shared_barrier();
     largest = best[2 * lane()];
     index = best[2 * lane() + 1];
     over_wave();

@@ -30,7 +30,7 @@ DEVICE void compute(const SparseUpArguments& a) {
         Lines<F, 1> lines;
         lines.begin(a.weight, unit, 0, 1, a.columns);
         // Who is behind may still read what was staged for the entry before.
-        barrier();
+        shared_barrier();
         multiply_row<F, ROUNDED, false>(lines, a.input, nullptr, a.columns);
         if (lane() == 0 && index < count) {
             const float value = a.values[index] * lines.sums[0];

@@ -92,11 +92,12 @@ struct PerLayerAddArguments {
 // Router products of a row that is not normed yet, and the row's squares: a thread's part.
 DEVICE void ask(const Row& row, const Router& router, u32 width, u32 count, float (&sums)[STREAMS + 2]) {
     const Row norm = read_row(router.norm, width);
+    Row lines[STREAMS];
+    UNROLL
+    for (u32 k = 0; k < STREAMS; ++k) lines[k] = read_row(router.lines + smaller(k, count - 1) * width, width);
     const Row weighted = scaled(row, 1.0f, norm);
     UNROLL
-    for (u32 k = 0; k < STREAMS; ++k) {
-        sums[k] = k < count ? dot(weighted, read_row(router.lines + k * width, width)) : 0.0f;
-    }
+    for (u32 k = 0; k < STREAMS; ++k) sums[k] = k < count ? dot(weighted, lines[k]) : 0.0f;
     sums[STREAMS] = dot(row, row);
 }
 
@@ -107,14 +108,30 @@ DEVICE void modalities(const float (&sums)[STREAMS + 2], u32 width, float eps, f
     for (u32 k = 0; k < STREAMS; ++k) modalities[k] = tangent(sums[k] * factor);
 }
 
-// Line `line` of a matrix of `count` columns by the modalities.
-DEVICE float combined(const float* coefficients, u32 line, u32 count, const float (&modalities)[STREAMS]) {
+// A lane's line of a matrix of `lines` lines and `count` columns, asked for before anything is written.
+struct Line {
+    float at[STREAMS];
+};
+
+DEVICE Line read_line(const float* coefficients, u32 lines, u32 count) {
+    const float* place = coefficients + smaller(lane(), lines - 1) * count;
+    Line line;
+    UNROLL
+    for (u32 i = 0; i < STREAMS; ++i) line.at[i] = place[smaller(i, count - 1)];
+    return line;
+}
+
+// The lane's line by the modalities.
+DEVICE float combined(const Line& line, u32 count, const float (&modalities)[STREAMS]) {
     float sum = 0.0f;
     UNROLL
-    for (u32 i = 0; i < STREAMS; ++i) {
-        if (i < count) sum += coefficients[line * count + i] * modalities[i];
-    }
+    for (u32 i = 0; i < STREAMS; ++i) sum += i < count ? line.at[i] * modalities[i] : 0.0f;
     return sum;
+}
+
+// Stream `j` of a row; one that is not there is the last again, and counts for nothing.
+DEVICE Row read_stream(const float* streams, u32 j, u32 width, u32 count) {
+    return read_row(streams + smaller(j, count - 1) * width, width);
 }
 
 DEVICE void add_scaled(Row& sum, float by, const Row& row) {
@@ -156,23 +173,27 @@ KERNEL(altup_predict, AltUpPredictArguments, ROW_BLOCK) {
     const u64 start = static_cast<u64>(block_y()) * a.width;
     Row old[STREAMS];
     UNROLL
-    for (u32 j = 0; j < STREAMS; ++j) {
-        old[j] = j < a.count ? read_row(streams + j * a.width, a.width) : zero_row();
-    }
+    for (u32 j = 0; j < STREAMS; ++j) old[j] = read_stream(streams, j, a.width, a.count);
     const Row active = read_row(streams + a.active * a.width, a.width);
-    const Row projected = a.projected ? read_row(a.projected + start, a.width) : zero_row();
+    const Line line = read_line(a.coefficients, a.count * a.count, a.count);
+    const Row input_norm = read_row(a.input_norm, a.width);
+    Row projected = zero_row(), projected_norm = zero_row();
+    if (a.projected) {
+        projected = read_row(a.projected + start, a.width);
+        projected_norm = read_row(a.projected_norm, a.width);
+    }
     float sums[STREAMS + 2];
     ask(active, a.router, a.width, a.count, sums);
     sums[STREAMS + 1] = dot(projected, projected);
     block_sums<ROW_BLOCK>(sums);
     if (a.projected) {
-        const Row added_row = scaled(projected, norm_factor(sums[STREAMS + 1], a.width, a.eps),
-                                     read_row(a.projected_norm, a.width));
+        const Row added_row = scaled(projected, norm_factor(sums[STREAMS + 1], a.width, a.eps), projected_norm);
         UNROLL
         for (u32 j = 0; j < STREAMS; ++j) add_scaled(old[j], j == a.active || j >= a.count ? 0.0f : 1.0f, added_row);
     }
     float routed[STREAMS];
     modalities(sums, a.width, a.eps, routed);
+    const float factor = combined(line, a.count, routed);
     Row normed = zero_row();
     UNROLL
     for (u32 j = 0; j < STREAMS; ++j) {
@@ -180,7 +201,7 @@ KERNEL(altup_predict, AltUpPredictArguments, ROW_BLOCK) {
             Row sum = old[j];
             UNROLL
             for (u32 k = 0; k < STREAMS; ++k) {
-                if (k < a.count) add_scaled(sum, combined(a.coefficients, j * a.count + k, a.count, routed), old[k]);
+                if (k < a.count) add_scaled(sum, broadcast(factor, j * a.count + k), old[k]);
             }
             write_row(streams + j * a.width, a.width, sum);
             if (j == a.active) normed = sum;
@@ -188,7 +209,7 @@ KERNEL(altup_predict, AltUpPredictArguments, ROW_BLOCK) {
     }
     const float squares = block_sum<ROW_BLOCK>(dot(normed, normed));
     write_row(a.normed + start, a.width,
-              scaled(normed, norm_factor(squares, a.width, a.eps), read_row(a.input_norm, a.width)));
+              scaled(normed, norm_factor(squares, a.width, a.eps), input_norm));
 }
 
 // `residual = (streams[active] + rms(attended, post_norm) + normed + rms(laurel, laurel_norm)) / sqrt(2)`, then
@@ -218,6 +239,11 @@ KERNEL(altup_correct, AltUpCorrectArguments, ROW_BLOCK) {
     const u64 start = static_cast<u64>(block_y()) * a.width;
     const Row ffn = read_row(a.ffn + start, a.width), post_norm = read_row(a.post_norm, a.width);
     const Row residual = read_row(a.residual + start, a.width);
+    Row old[STREAMS];
+    UNROLL
+    for (u32 j = 0; j < STREAMS; ++j) old[j] = read_stream(streams, j, a.width, a.count);
+    const Row active = read_row(streams + a.active * a.width, a.width);
+    const Line line = read_line(a.coefficients, a.count, a.count);
     const float squares = block_sum<ROW_BLOCK>(dot(ffn, ffn));
     const Row z = added(residual, scaled(ffn, norm_factor(squares, a.width, a.eps), post_norm));
     float sums[STREAMS + 2];
@@ -226,14 +252,13 @@ KERNEL(altup_correct, AltUpCorrectArguments, ROW_BLOCK) {
     block_sums<ROW_BLOCK>(sums);
     float routed[STREAMS];
     modalities(sums, a.width, a.eps, routed);
-    const Row active = read_row(streams + a.active * a.width, a.width);
+    const float factor = combined(line, a.count, routed) + 1.0f;
     const Row change = make_row([&](u32 s, u32 i) { return z.slices[s].at[i] - active.slices[s].at[i]; });
     UNROLL
     for (u32 j = 0; j < STREAMS; ++j) {
         if (j < a.count) {
-            Row stream = read_row(streams + j * a.width, a.width);
-            add_scaled(stream, combined(a.coefficients, j, a.count, routed) + 1.0f, change);
-            write_row(streams + j * a.width, a.width, stream);
+            add_scaled(old[j], broadcast(factor, j), change);
+            write_row(streams + j * a.width, a.width, old[j]);
         }
     }
 }
@@ -271,12 +296,13 @@ KERNEL(per_layer_add, PerLayerAddArguments, ROW_BLOCK) {
     float* streams = a.streams + static_cast<u64>(block_y()) * a.count * a.width;
     const Row projected = read_row(a.projected + static_cast<u64>(block_y()) * a.width, a.width);
     const Row norm = read_row(a.norm, a.width);
+    Row old[STREAMS];
+    UNROLL
+    for (u32 j = 0; j < STREAMS; ++j) old[j] = read_stream(streams, j, a.width, a.count);
     const float squares = block_sum<ROW_BLOCK>(dot(projected, projected));
     const Row value = scaled(projected, norm_factor(squares, a.width, a.eps), norm);
     UNROLL
     for (u32 j = 0; j < STREAMS; ++j) {
-        if (j < a.count && j != a.active) {
-            write_row(streams + j * a.width, a.width, added(read_row(streams + j * a.width, a.width), value));
-        }
+        if (j < a.count && j != a.active) write_row(streams + j * a.width, a.width, added(old[j], value));
     }
 }

@@ -61,6 +61,7 @@ pub(crate) struct Setup {
     /// Whether weights are first tried to be mapped.
     pub(crate) maps_weights: bool,
     pub(crate) flops_in_flight: u64,
+    pub(crate) compute_units: usize,
 }
 
 /// An AMD GPU.
@@ -101,6 +102,7 @@ impl HipDevice {
             matrices: Arc::default(),
             activations: options.activations,
             maps_weights,
+            compute_units: adapter.compute_units,
             // Those with memory of their own draw no screen as a rule, and all are fast enough.
             flops_in_flight: if kind == DeviceKind::IntegratedGpu { FLOPS_IN_FLIGHT } else { u64::MAX },
         };

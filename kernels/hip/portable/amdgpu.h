@@ -41,6 +41,10 @@ DEVICE void barrier() {
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
 }
 
+// A barrier behind which a block sees what its threads have written to shared memory. What they read and write elsewhere may still be on
+// its way, and caches keep what they have, unlike at `barrier`.
+DEVICE void shared_barrier() { asm volatile("s_waitcnt lgkmcnt(0)\n\ts_barrier" ::: "memory"); }
+
 // A barrier behind which each block sees what others have written before they passed theirs and counted.
 DEVICE void device_barrier() {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent");

@@ -43,6 +43,7 @@ DEVICE u32 block_y() { return emulation::block_index(1); }
 DEVICE u32 block_z() { return emulation::block_index(2); }
 
 DEVICE void barrier(SITE_PARAMETER_ALONE) { emulation::wait_at_barrier(site); }
+DEVICE void shared_barrier(SITE_PARAMETER_ALONE) { emulation::wait_at_barrier(site); }
 DEVICE void device_barrier(SITE_PARAMETER_ALONE) { emulation::wait_at_barrier(site); }
 DEVICE void in_this_order() {}
 DEVICE u32 atomic_add(u32* place, u32 value) { return __atomic_fetch_add(place, value, __ATOMIC_ACQ_REL); }

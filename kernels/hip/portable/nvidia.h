@@ -51,6 +51,7 @@ DEVICE u32 block_z() {
 }
 
 DEVICE void barrier() { asm volatile("bar.sync 0;" ::: "memory"); }
+DEVICE void shared_barrier() { barrier(); }
 DEVICE void device_barrier() { asm volatile("membar.gl;\n\tbar.sync 0;\n\tmembar.gl;" ::: "memory"); }
 
 // ptxas orders as it sees fit.

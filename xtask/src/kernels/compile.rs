@@ -19,13 +19,15 @@ use super::object;
 use super::toolchain::{self, Toolchain};
 
 /// How kernels are compiled. Without device libraries, and with all that a reader may be warned of.
-const FLAGS: [&str; 13] = [
+const FLAGS: [&str; 14] = [
     "-x",
     "hip",
     "--cuda-device-only",
     "--no-gpu-bundle-output",
     "-nogpuinc",
     "-nogpulib",
+    // What every runtime from 5.7 on takes; newer compilers have a newer one of their own.
+    "-mcode-object-version=5",
     "-std=c++20",
     "-O3",
     "-Wall",

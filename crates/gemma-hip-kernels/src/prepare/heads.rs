@@ -8,15 +8,19 @@ use super::Run;
 use crate::arguments::{Attention, AttentionStep, MOST_PARTS, Rotary};
 use crate::launch::{Address, Slots};
 
-/// Keys that a part has at least in a full cache.
+/// Keys that a part has at least in a full cache: what a block takes at once.
 const LEAST_KEYS: usize = 32;
+
+/// Blocks of `attention_step` that a compute unit has at once, by its registers.
+const BLOCKS_A_UNIT: usize = 2;
 
 /// What stands for no window.
 const NO_WINDOW: u32 = u32::MAX;
 
-/// Parts of the keys of a row in a layer that shows so many at most.
-fn parts(keys: usize) -> usize {
-    keys.div_ceil(LEAST_KEYS).clamp(1, MOST_PARTS)
+/// Parts of the keys of a row in a layer that shows so many at most: no more than the GPU works on at once.
+fn parts(keys: usize, groups: usize, compute_units: usize) -> usize {
+    let at_once = (BLOCKS_A_UNIT * compute_units / groups).clamp(1, MOST_PARTS);
+    keys.div_ceil(LEAST_KEYS).clamp(1, at_once)
 }
 
 /// Words that parts of heads take between a launch's blocks.
@@ -129,6 +133,8 @@ impl Run<'_> {
         }
         let layer = self.memory.layer(*cache_layer);
         let seen = self.plan.cache().layers[*cache_layer].window.unwrap_or(layer.capacity);
+        let groups = AttentionStep::groups(heads.query, heads.key_value);
+        let parts = parts(seen.min(layer.capacity), groups, self.memory.compute_units());
         let angles = self.angles(heads, *theta, *stretch, 1);
         let at = |id: Option<BufferId>| id.map_or(Address::NULL, |id| self.at(id));
         let arguments = AttentionStep {
@@ -150,7 +156,7 @@ impl Run<'_> {
             heads: heads.query as u32,
             key_heads: heads.key_value as u32,
             dim: heads.dim as u32,
-            parts: parts(seen.min(layer.capacity)) as u32,
+            parts: parts as u32,
             writes: u32::from(key_value.is_some()),
             value_norm: u32::from(key_value.is_some_and(|kv| kv.value_norm)),
             query_scale: q.scale,

@@ -54,6 +54,9 @@ impl Run<'_> {
         if parts.iter().any(|(part, _)| self.dtype(part.weight) != dtype) {
             return false;
         }
+        // Short rows leave lanes idle and wait for memory: theirs come first, and end under the others'.
+        let mut parts = parts.to_vec();
+        parts.sort_by_key(|(part, _)| self.plan.weight(part.weight).columns());
         let mut arguments = Products { parts: [NO_PART; TOGETHER] };
         for ((part, input), place) in parts.iter().zip(&mut arguments.parts) {
             let weight = self.plan.weight(part.weight);

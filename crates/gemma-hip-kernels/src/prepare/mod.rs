@@ -57,6 +57,8 @@ pub trait Memory {
     fn buffer(&self, id: BufferId) -> Address;
     /// A weight that is multiplied with.
     fn matrix(&self, id: WeightId) -> Planes;
+    /// Compute units of the GPU.
+    fn compute_units(&self) -> usize;
     /// A weight that is read as f32 values.
     fn vector(&self, id: WeightId) -> Address;
     /// The turned copy of a matrix, where there is one.

@@ -16,6 +16,9 @@ use super::{Bank, Emulator, Runner};
 
 const NAME: &str = "emulated";
 
+/// As the Radeon 780M has.
+const COMPUTE_UNITS: usize = 12;
+
 /// Pieces of a bank fit into 16 bits; weights are forgotten long before.
 const MOST_PIECES: usize = 60_000;
 
@@ -190,6 +193,10 @@ struct Places<'a> {
 }
 
 impl Memory for Places<'_> {
+    fn compute_units(&self) -> usize {
+        COMPUTE_UNITS
+    }
+
     fn buffer(&self, id: BufferId) -> Address {
         self.buffers[id.index()]
     }

@@ -52,6 +52,8 @@ pub(super) struct Places {
     scratch: Buffer,
     /// Zeros, which blocks count each other by.
     counters: Buffer,
+    /// Of the GPU.
+    compute_units: usize,
 }
 
 /// Where things lie in a run.
@@ -120,6 +122,7 @@ impl Places {
             turned: copies(setup, turn, plan),
             scratch: device("what lies between kernels", prepare::scratch_bytes(plan))?,
             counters,
+            compute_units: setup.compute_units,
         })
     }
 
@@ -191,6 +194,10 @@ impl RunMemory<'_> {
 }
 
 impl Memory for RunMemory<'_> {
+    fn compute_units(&self) -> usize {
+        self.places.compute_units
+    }
+
     fn buffer(&self, id: BufferId) -> Address {
         self.activation(id)
     }
