@@ -22,7 +22,7 @@ const FLOPS_IN_FLIGHT: u64 = 40_000_000_000;
 /// Where weights lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightMemory {
-    /// Mapped for a GPU that shares the machine's memory and maps that of the host, otherwise the device's.
+    /// The device's; where a GPU that shares the machine's memory has none left, mapped. See `docs/adr/0022-hip-memory.md`.
     #[default]
     Fitting,
     /// Memory of the host that the GPU has an address for, and writes of the host go to directly. Where the runtime refuses, the device's.
@@ -58,8 +58,7 @@ pub(crate) struct Setup {
     pub(crate) budget: Budget,
     pub(crate) matrices: Arc<Matrices>,
     pub(crate) activations: Activations,
-    /// Whether weights are first tried to be mapped.
-    pub(crate) maps_weights: bool,
+    pub(crate) weights: WeightMemory,
     pub(crate) flops_in_flight: u64,
     pub(crate) compute_units: usize,
 }
@@ -84,16 +83,11 @@ impl HipDevice {
             objects::images(&folder, &adapter.architecture).map_err(|problem| driver.refused(problem))
         })?;
         let kind = if card.is_integrated { DeviceKind::IntegratedGpu } else { DeviceKind::DiscreteGpu };
-        let maps_weights = match options.weights {
-            WeightMemory::Fitting => card.is_integrated && card.maps_host_memory,
-            WeightMemory::Mapped => true,
-            WeightMemory::Device => false,
-        };
         let info = DeviceInfo {
             id: adapter.id.clone(),
             name: adapter.name.clone(),
             kind,
-            features: features(adapter, options, maps_weights),
+            features: features(adapter, options),
             units: adapter.compute_units,
         };
         let setup = Setup {
@@ -101,7 +95,7 @@ impl HipDevice {
             budget: Budget::new(&adapter.id, options.memory),
             matrices: Arc::default(),
             activations: options.activations,
-            maps_weights,
+            weights: options.weights,
             compute_units: adapter.compute_units,
             // Those with memory of their own draw no screen as a rule, and all are fast enough.
             flops_in_flight: if kind == DeviceKind::IntegratedGpu { FLOPS_IN_FLIGHT } else { u64::MAX },
@@ -111,12 +105,12 @@ impl HipDevice {
 }
 
 /// What is used of the device.
-fn features(adapter: &HipAdapter, options: &HipOptions, maps_weights: bool) -> Vec<String> {
+fn features(adapter: &HipAdapter, options: &HipOptions) -> Vec<String> {
     let mut features = vec![adapter.architecture.clone(), format!("HIP {}", adapter.runtime)];
     if options.activations != Activations::Float32 {
         features.extend(["int8 activations", "matrix units"].map(str::to_owned));
     }
-    features.extend(maps_weights.then(|| "mapped weights".to_owned()));
+    features.extend((options.weights == WeightMemory::Mapped).then(|| "mapped weights".to_owned()));
     features
 }
 

@@ -1,14 +1,13 @@
 //! Weights on the GPU, as [`gemma_hal::planes`] packs them; each once for all plans and slices that begin with it.
 //!
-//! They are packed some rows at a time, straight into memory that host and GPU share where there is such, so that no second copy stays and
-//! none is as large as a matrix.
+//! They are packed some rows at a time, so that no second copy stays and none is as large as a matrix.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use gemma_hal::{DeviceError, Reservation, Weight, planes};
 use gemma_hip_kernels::{Address, Planes};
 
-use crate::device::Setup;
+use crate::device::{Setup, WeightMemory};
 use crate::runtime::{Buffer, Placement, Turn};
 use crate::turned::Copies;
 
@@ -103,16 +102,20 @@ pub(crate) fn allocate(
     what: &str,
     bytes: usize,
 ) -> Result<Buffer, DeviceError> {
-    if setup.maps_weights {
-        match turn.allocate(what, bytes, Placement::Mapped) {
-            // Some GPUs without memory of their own have a part of the machine's that is theirs alone, and is tried next.
-            Err(
-                DeviceError::Unsupported { .. }
-                | DeviceError::OutOfMemory { .. }
-                | DeviceError::Driver { .. },
-            ) => {}
+    let (is_fitting, maps) =
+        (setup.weights == WeightMemory::Fitting, setup.card.is_integrated && setup.card.maps_host_memory);
+    let places: &[Placement] = match setup.weights {
+        WeightMemory::Mapped => &[Placement::Mapped, Placement::Device],
+        WeightMemory::Fitting if maps => &[Placement::Device, Placement::Mapped],
+        WeightMemory::Fitting | WeightMemory::Device => &[Placement::Device],
+    };
+    let (last, first) = places.split_last().expect("there is a place");
+    for place in first {
+        match turn.allocate(what, bytes, *place) {
+            Err(DeviceError::OutOfMemory { .. }) => {}
+            Err(DeviceError::Unsupported { .. } | DeviceError::Driver { .. }) if !is_fitting => {}
             done => return done,
         }
     }
-    turn.allocate(what, bytes, Placement::Device)
+    turn.allocate(what, bytes, *last)
 }

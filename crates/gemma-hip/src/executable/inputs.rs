@@ -1,11 +1,13 @@
 //! [`Inputs`]: what the host gives a run: its position, the tokens' embeddings, the angles of its positions.
 //!
-//! All of it lies in one piece of the GPU's memory, at the same places in all runs of as many tokens, and is sent in one copy from pinned
-//! memory. There are two pinned pieces, so that the host fills one while the other is on its way.
+//! All of it lies in one piece of the GPU's memory, at the same places in all runs of as many tokens. A run's first kernel fetches it from
+//! memory of the host that the GPU reads: a copy by the runtime would go through another engine, and be in doubt before a replayed graph.
+//! There are two such pieces, so that the host fills one while the other is on its way.
 
 use gemma_hal::rotary::{RotaryBase, RotaryTables};
 use gemma_hal::{BufferId, Deadline, DeviceError, Op, Plan, Step, block};
-use gemma_hip_kernels::Address;
+use gemma_hip_kernels::arguments::Copy;
+use gemma_hip_kernels::{Address, Launch};
 
 use crate::runtime::{Buffer, Event, Placement, Turn};
 
@@ -36,11 +38,11 @@ struct Table {
     width: usize,
 }
 
-/// A pinned piece on its way.
+/// A piece that the host fills.
 struct Slot {
     buffer: Buffer,
-    /// Behind its copy.
-    sent: Event,
+    /// Behind the run that has fetched it.
+    fetched: Event,
 }
 
 /// A plan's inputs.
@@ -48,10 +50,10 @@ pub(super) struct Inputs {
     memory: Buffer,
     tables: Vec<Table>,
     angles: RotaryTables,
-    /// None where the runtime has no pinned memory.
+    /// None where the GPU cannot read the host's memory.
     slots: Option<[Slot; 2]>,
-    /// Runs so far.
-    runs: usize,
+    /// The slot of the last run.
+    last: usize,
     staged: Vec<u32>,
 }
 
@@ -81,7 +83,7 @@ fn words(tables: &[Table], tokens: usize) -> usize {
     tables.iter().fold(HEADER, |words, table| words + padded(tokens * table.width))
 }
 
-/// Bytes for the longest run of `plan`, pinned ones included, known before they are asked for.
+/// Bytes for the longest run of `plan`, those of the host included, known before they are asked for.
 pub(super) fn bytes(plan: &Plan) -> usize {
     3 * words(&tables(plan), plan.max_tokens()) * size_of::<u32>()
 }
@@ -105,14 +107,14 @@ impl Inputs {
             _ => None,
         };
         let (angles, staged) = (RotaryTables::of(plan), vec![0; words]);
-        Ok(Self { memory, tables, angles, slots, runs: 0, staged })
+        Ok(Self { memory, tables, angles, slots, last: 0, staged })
     }
 
-    /// Sends what a run of `tokens` at `start` needs.
+    /// Lays out what a run of `tokens` at `start` needs, for [`Inputs::fetch`].
     ///
     /// # Errors
     /// [`DeviceError::Timeout`] or [`DeviceError::Cancelled`] from the deadline, otherwise what the runtime says.
-    pub(super) fn send(
+    pub(super) fn lay_out(
         &mut self,
         turn: &Turn<'_>,
         plan: &Plan,
@@ -124,16 +126,31 @@ impl Inputs {
         let words = words(&self.tables, tokens.len());
         let bytes: &[u8] = bytemuck::cast_slice(&self.staged[..words]);
         let Some(slots) = &self.slots else {
-            // From memory that is not pinned the runtime copies when it likes; so nothing may be under way.
+            // The runtime copies when it likes; so nothing may be under way.
             turn.finish("waiting for earlier work", deadline)?;
             return turn.put(&self.memory, 0, bytes);
         };
-        let slot = &slots[self.runs % slots.len()];
-        self.runs += 1;
-        slot.sent.wait("waiting for earlier work", deadline)?;
+        // A step of decode is recorded with the address of its slot.
+        self.last = if tokens.len() == 1 { 0 } else { (self.last + 1) % slots.len() };
+        let slot = &slots[self.last];
+        slot.fetched.wait("waiting for earlier work", deadline)?;
         slot.buffer.write_as_host(0, bytes);
-        turn.send(&slot.buffer, &self.memory, bytes.len())?;
-        slot.sent.record()
+        Ok(())
+    }
+
+    /// What fetches the inputs of a run of `tokens` tokens; none where they are there already.
+    pub(super) fn fetch(&self, tokens: usize) -> Option<Launch> {
+        let slot = &self.slots.as_ref()?[self.last];
+        let count = words(&self.tables, tokens) as u32;
+        Some(Copy { input: slot.buffer.at(0), output: self.memory.at(0), count, padding: 0 }.launch())
+    }
+
+    /// Says that all of a run has been launched.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub(super) fn launched(&self) -> Result<(), DeviceError> {
+        self.slots.as_ref().map_or(Ok(()), |slots| slots[self.last].fetched.record())
     }
 
     fn fill(&mut self, plan: &Plan, tokens: &[u32], start: usize) {
@@ -173,8 +190,8 @@ impl Inputs {
 }
 
 fn slot(turn: &Turn<'_>, bytes: usize) -> Result<Option<Slot>, DeviceError> {
-    let Some(buffer) = super::pinned(turn, "inputs", bytes)? else { return Ok(None) };
-    Ok(Some(Slot { buffer, sent: Event::new(turn, false)? }))
+    let Some(buffer) = super::shared(turn, "inputs", bytes)? else { return Ok(None) };
+    Ok(Some(Slot { buffer, fetched: Event::new(turn, false)? }))
 }
 
 /// [`embeddings`], of many tokens by several threads.

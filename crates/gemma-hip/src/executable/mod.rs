@@ -1,7 +1,8 @@
 //! [`HipExecutable`]: a plan whose weights are on the GPU, and its runs.
 //!
-//! A run sends what the host knows (position, embeddings, angles) in one piece, launches the plan's kernels and reads the output. Runs of
-//! one token differ in nothing but what is sent: their launches are recorded as a graph the second time and replayed from then on.
+//! A run lays out what the host knows (position, embeddings, angles), launches a kernel that fetches it and those of the plan, and reads
+//! the output. Runs of one token differ in nothing but what is laid out: their launches are recorded as a graph the second time and
+//! replayed from then on.
 
 mod inputs;
 mod places;
@@ -22,7 +23,7 @@ use places::{Places, RunMemory};
 use recording::Recording;
 use shortlist::{Results, Shortlist};
 
-/// Most bytes of pinned memory that results are read through.
+/// Most bytes of the host's memory that results are read through.
 const MOST_READ: usize = 1 << 20;
 
 /// A plan on a GPU.
@@ -36,8 +37,8 @@ pub(crate) struct HipExecutable {
     /// None for plans without output.
     shortlist: Option<Shortlist>,
     results: Results,
-    /// What is read goes through here; none where the runtime gives no such memory.
-    pinned: Option<Buffer>,
+    /// What is read goes through here; none where the GPU cannot write the host's memory.
+    shared: Option<Buffer>,
     recording: Recording,
     /// Behind the last two shares of a long run.
     shares: Vec<Event>,
@@ -54,7 +55,7 @@ struct Run<'a> {
     shares: &'a [Event],
     /// Where only the largest values are wanted.
     shortlist: Option<&'a Shortlist>,
-    pinned: Option<&'a Buffer>,
+    shared: Option<&'a Buffer>,
     /// Positions before the run's.
     start: usize,
     tokens: usize,
@@ -74,7 +75,7 @@ impl HipExecutable {
         let places = Places::of(setup, &turn, &plan)?;
         let inputs = Inputs::of(&turn, &plan)?;
         let shortlist = Shortlist::of(&turn, &plan)?;
-        let pinned = if read == 0 { None } else { pinned(&turn, "results", read)? };
+        let shared = if read == 0 { None } else { shared(&turn, "results", read)? };
         let shares = (0..2).map(|_| Event::new(&turn, false)).collect::<Result<_, _>>()?;
         drop(turn);
         Ok(Self {
@@ -86,7 +87,7 @@ impl HipExecutable {
             inputs,
             shortlist,
             results: Results::default(),
-            pinned,
+            shared,
             recording: Recording::default(),
             shares,
             _reservation: reservation,
@@ -99,7 +100,7 @@ impl HipExecutable {
         let cache = HipCache::of(&self.card, call.cache)?;
         let (start, count) = (cache.positions.len(), call.tokens.len());
         cache.positions.begin(count);
-        self.inputs.send(turn, &self.plan, call.tokens, start, &call.deadline)?;
+        self.inputs.lay_out(turn, &self.plan, call.tokens, start, &call.deadline)?;
         let run = Run {
             turn,
             plan: &self.plan,
@@ -108,24 +109,30 @@ impl HipExecutable {
             memory: RunMemory { places: &self.places, inputs: &self.inputs, cache, tokens: count },
             shares: &self.shares,
             shortlist: self.shortlist.as_ref().filter(|shortlist| shortlist.wanted > 0),
-            pinned: self.pinned.as_ref(),
+            shared: self.shared.as_ref(),
             start,
             tokens: count,
         };
-        match call.probe.as_deref_mut() {
-            Some(probe) => run.watched(probe, &call.deadline)?,
-            None if count == 1 => self.recording.run(&run, &call.deadline)?,
-            None => run.launch(&call.deadline)?,
-        }
+        let launched = match call.probe.as_deref_mut() {
+            Some(probe) => run.watched(probe, &call.deadline),
+            None if count == 1 => self.recording.run(&run, &call.deadline),
+            None => run.launch(&call.deadline),
+        };
+        // Whatever of it has been launched.
+        let marked = self.inputs.launched();
+        launched.and(marked)?;
         run.results(&mut self.results, &call.deadline)?;
         cache.positions.commit(count);
         Ok(())
     }
 }
 
-/// Pinned memory for `what`; none where the runtime has none of it.
-fn pinned(turn: &Turn<'_>, what: &str, bytes: usize) -> Result<Option<Buffer>, DeviceError> {
-    match turn.allocate(what, bytes, Placement::Pinned) {
+/// Memory that host and GPU both write, for `what`; none where the runtime has none of it.
+fn shared(turn: &Turn<'_>, what: &str, bytes: usize) -> Result<Option<Buffer>, DeviceError> {
+    if !turn.card().maps_host_memory {
+        return Ok(None);
+    }
+    match turn.allocate(what, bytes, Placement::Shared) {
         Ok(buffer) => Ok(Some(buffer)),
         Err(DeviceError::Unsupported { .. }) => Ok(None),
         Err(error) => Err(error),
@@ -170,6 +177,7 @@ impl Run<'_> {
     /// [`DeviceError::Timeout`] or [`DeviceError::Cancelled`] from the deadline, otherwise what the runtime says.
     fn launch(&self, deadline: &Deadline) -> Result<(), DeviceError> {
         let launches = prepare::launches_by_step(self.plan, self.tokens, self.activations, &self.memory);
+        self.fetch()?;
         let (mut last, mut flops, mut share) = (None, 0_u64, 0);
         for (index, launch) in &launches {
             if last.replace(*index) != Some(*index) {
@@ -187,6 +195,11 @@ impl Run<'_> {
         self.list()
     }
 
+    /// Launches what fetches the inputs.
+    fn fetch(&self) -> Result<(), DeviceError> {
+        self.memory.inputs.fetch(self.tokens).map_or(Ok(()), |launch| self.turn.launch(&launch))
+    }
+
     /// Waits until no more than one share of the run, and the one that ends here, is still to be done.
     fn end_share(&self, share: usize, deadline: &Deadline) -> Result<(), DeviceError> {
         let [this, before] = [share, share + 1].map(|share| &self.shares[share % self.shares.len()]);
@@ -199,7 +212,7 @@ impl Run<'_> {
         let Some((shortlist, output)) = self.shortlist.zip(self.plan.output()) else { return Ok(()) };
         let width = self.plan.buffer(output).width;
         let row = self.memory.activation(output).words(self.values(output) - width);
-        shortlist.launches(row, width).iter().try_for_each(|launch| self.turn.launch(launch))
+        shortlist.launches(row, width, self.shared).iter().try_for_each(|launch| self.turn.launch(launch))
     }
 
     /// Values that a buffer has in this run.
@@ -211,6 +224,7 @@ impl Run<'_> {
     /// Launches the plan, one step after the other, and shows a probe what each has left.
     fn watched(&self, probe: &mut dyn Probe, deadline: &Deadline) -> Result<(), DeviceError> {
         let (begin, end) = (Event::new(self.turn, true)?, Event::new(self.turn, true)?);
+        self.fetch()?;
         for (index, step) in self.plan.steps().iter().enumerate() {
             deadline.check(self.turn.card().id(), step.op.name())?;
             probe.before(index, step)?;
@@ -238,7 +252,7 @@ impl Run<'_> {
     /// Reads the values that a buffer has in this run.
     fn read(&self, id: BufferId, values: &mut [f32], deadline: &Deadline) -> Result<(), DeviceError> {
         let (buffer, offset) = self.memory.places.activation(id);
-        self.turn.read(buffer, offset, bytemuck::cast_slice_mut(values), self.pinned, deadline)
+        self.turn.read(buffer, offset, bytemuck::cast_slice_mut(values), self.shared, deadline)
     }
 
     /// Waits for the launches and reads what is wanted of the output, if there is one.
@@ -248,7 +262,7 @@ impl Run<'_> {
         // asks next.
         let Some(output) = self.plan.output() else { return Ok(()) };
         if let Some(shortlist) = self.shortlist
-            && shortlist.read(self.turn, self.pinned, results, deadline)?
+            && shortlist.read(self.turn, self.shared, results, deadline)?
         {
             return Ok(());
         }

@@ -1,6 +1,6 @@
-//! [`Recording`]: runs of one token, recorded once and replayed: their launches differ in nothing but what the host sends.
+//! [`Recording`]: runs of one token, recorded once and replayed: their launches differ in nothing but what the host lays out.
 //!
-//! The position and the inputs lie at places that stay, so no argument of a recorded kernel ever changes; a copy before each replay is all.
+//! The position and the inputs lie at places that stay, so no argument of a recorded kernel ever changes, and the first one fetches them.
 
 use gemma_hal::{Deadline, DeviceError};
 

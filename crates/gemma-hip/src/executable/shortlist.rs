@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use gemma_hal::{Deadline, DeviceError, Plan};
-use gemma_hip_kernels::arguments::{Argmax, ShortlistBound, ShortlistCollect, ShortlistMaxima};
+use gemma_hip_kernels::arguments::{Argmax, Copy, ShortlistBound, ShortlistCollect, ShortlistMaxima};
 use gemma_hip_kernels::{Address, Launch};
 
 use crate::runtime::{Buffer, Placement, Turn};
@@ -78,22 +78,33 @@ impl Shortlist {
             && ShortlistMaxima::groups(width) <= ShortlistBound::MOST
     }
 
-    /// What lists the largest of the `width` values at `row`.
-    pub(super) fn launches(&self, row: Address, width: usize) -> Vec<Launch> {
+    /// Entries that are read together with how many there are.
+    fn ahead(&self) -> usize {
+        (READ_AHEAD * self.wanted).min(MOST_LISTED)
+    }
+
+    /// What lists the largest of the `width` values at `row`, and leaves the first ones in `shared` memory, where there is some.
+    pub(super) fn launches(&self, row: Address, width: usize, shared: Option<&Buffer>) -> Vec<Launch> {
         let count = width as u32;
         if self.wanted == 1 {
-            return vec![Argmax { values: row, result: self.list.at(0), count, padding: 0 }.launch()];
+            let result = shared.unwrap_or(&self.list).at(0);
+            return vec![Argmax { values: row, result, count, padding: 0 }.launch()];
         }
         let (maxima, counter, bound) = (self.maxima.at(0), self.list.at(0), self.list.at(WORD));
         let groups = ShortlistMaxima::groups(width) as u32;
         let wanted = self.wanted as u32;
         let entries = self.list.at(HEADER * WORD);
-        vec![
+        let mut launches = vec![
             ShortlistMaxima { values: row, maxima, count, padding: 0 }.launch(),
             ShortlistBound { maxima, counter, bound, wanted, count: groups }.launch(),
             ShortlistCollect { values: row, bound, counter, entries, count, room: MOST_LISTED as u32 }
                 .launch(),
-        ]
+        ];
+        launches.extend(shared.map(|shared| {
+            let count = (HEADER + 2 * self.ahead()) as u32;
+            Copy { input: self.list.at(0), output: shared.at(0), count, padding: 0 }.launch()
+        }));
+        launches
     }
 
     /// Reads what was listed. False where there was more than the list has room for.
@@ -103,28 +114,34 @@ impl Shortlist {
     pub(super) fn read(
         &self,
         turn: &Turn<'_>,
-        pinned: Option<&Buffer>,
+        shared: Option<&Buffer>,
         results: &mut Results,
         deadline: &Deadline,
     ) -> Result<bool, DeviceError> {
         let mut words = [0_u32; HEADER + 2 * MOST_LISTED];
-        let mut read = |count: usize| {
+        let mut read = |count: usize, is_there: bool| {
             let bytes = bytemuck::cast_slice_mut(&mut words[..count]);
-            turn.read(&self.list, 0, bytes, pinned, deadline).map(|()| words)
+            match shared.filter(|_| is_there) {
+                Some(shared) => {
+                    turn.finish("choosing a token", deadline)?;
+                    shared.read_as_host(bytes);
+                }
+                None => turn.read(&self.list, 0, bytes, shared, deadline)?,
+            }
+            Ok::<_, DeviceError>(words)
         };
         if self.wanted == 1 {
-            let words = read(2)?;
+            let words = read(2, true)?;
             results.chosen.push((words[0], f32::from_bits(words[1])));
             return Ok(true);
         }
-        let ahead = (READ_AHEAD * self.wanted).min(MOST_LISTED);
-        let mut words = read(HEADER + 2 * ahead)?;
+        let mut words = read(HEADER + 2 * self.ahead(), true)?;
         let listed = words[0] as usize;
         if listed > MOST_LISTED {
             return Ok(false);
         }
-        if listed > ahead {
-            words = read(HEADER + 2 * listed)?;
+        if listed > self.ahead() {
+            words = read(HEADER + 2 * listed, false)?;
         }
         let entries = words[HEADER..][..2 * listed].as_chunks::<2>().0;
         results.chosen.extend(entries.iter().map(|[index, bits]| (*index, f32::from_bits(*bits))));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gemma_hal::DeviceError;
 use hip_sys::{
-    Hip, hipError_t, hipErrorOutOfMemory, hipErrorRuntimeMemory, hipHostMallocDefault, hipHostMallocMapped,
+    Hip, hipError_t, hipErrorOutOfMemory, hipErrorRuntimeMemory, hipHostMallocCoherent, hipHostMallocMapped,
     hipHostMallocNonCoherent,
 };
 
@@ -22,8 +22,8 @@ pub(crate) enum Placement {
     Device,
     /// In the host's memory, for which the GPU has an address and which it may cache: for what is written once.
     Mapped,
-    /// In the host's memory, to copy from and to without a wait.
-    Pinned,
+    /// In the host's memory, for which the GPU has an address and which it does not cache: for what both write.
+    Shared,
 }
 
 /// Some memory.
@@ -63,19 +63,17 @@ impl Buffer {
         }
         let flags = match placement {
             Placement::Mapped => hipHostMallocMapped | hipHostMallocNonCoherent,
-            _ => hipHostMallocDefault,
+            _ => hipHostMallocMapped | hipHostMallocCoherent,
         };
         allocate(card, "hipHostMalloc", what, room, |hip| {
             // SAFETY: the place lives as long as the call.
             unsafe { (hip.hipHostMalloc)(&raw mut address, room, flags) }
         })?;
         let mut buffer = Self { card: Arc::clone(card), address, host: NonNull::new(address), bytes };
-        if placement == Placement::Mapped {
-            card.driver.ask("hipHostGetDevicePointer", |hip| {
-                // SAFETY: the place lives as long as the call, and the memory was allocated as mapped.
-                unsafe { (hip.hipHostGetDevicePointer)(&raw mut buffer.address, address, 0) }
-            })?;
-        }
+        card.driver.ask("hipHostGetDevicePointer", |hip| {
+            // SAFETY: the place lives as long as the call, and the memory was allocated as mapped.
+            unsafe { (hip.hipHostGetDevicePointer)(&raw mut buffer.address, address, 0) }
+        })?;
         Ok(buffer)
     }
 
@@ -108,7 +106,7 @@ impl Buffer {
     ///
     /// # Panics
     /// When the host cannot read it, or it has fewer bytes.
-    pub(super) fn read_as_host(&self, out: &mut [u8]) {
+    pub(crate) fn read_as_host(&self, out: &mut [u8]) {
         let host =
             self.host.filter(|_| out.len() <= self.bytes).expect("memory of the host with as many bytes");
         // SAFETY: there are so many bytes, and nobody writes them.

@@ -316,22 +316,6 @@ impl Turn<'_> {
         })
     }
 
-    /// Copies the first `bytes` bytes of pinned memory to another buffer, behind what was asked for before.
-    ///
-    /// # Errors
-    /// What the runtime says.
-    ///
-    /// # Panics
-    /// When either has fewer bytes.
-    pub(crate) fn send(&self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<(), DeviceError> {
-        assert!(bytes <= from.len() && bytes <= to.len(), "{bytes} bytes of {} to {}", from.len(), to.len());
-        let (source, target) = (from.host_pointer(), to.pointer());
-        self.card.driver.ask("hipMemcpyAsync", |hip| {
-            // SAFETY: both have so many bytes, and who calls keeps them until the stream is empty.
-            unsafe { (hip.hipMemcpyAsync)(target, source, bytes, hipMemcpyHostToDevice, self.card.stream()) }
-        })
-    }
-
     /// Puts bytes to an offset of a buffer that the GPU does not use at the time.
     ///
     /// # Errors
@@ -382,7 +366,7 @@ impl Turn<'_> {
         for piece in out.chunks_mut(through.len()) {
             self.card.driver.ask("hipMemcpyAsync", |hip| {
                 let (target, bytes) = (through.host_pointer(), piece.len());
-                // SAFETY: both have so many bytes; the pinned ones stay until the stream is empty.
+                // SAFETY: both have so many bytes; the shared ones stay until the stream is empty.
                 unsafe {
                     (hip.hipMemcpyAsync)(target, source, bytes, hipMemcpyDeviceToHost, self.card.stream())
                 }

@@ -49,6 +49,14 @@ impl Network {
         Ok(self.executable.output().to_vec())
     }
 
+    /// The largest values after a token, of which so many are asked for.
+    pub fn chosen(&mut self, token: u32, count: usize) -> Vec<(u32, f32)> {
+        self.executable.shortlist(count);
+        let rows = self.go(&[token]);
+        assert!(rows.is_empty(), "{count} are chosen");
+        self.executable.chosen().to_vec()
+    }
+
     pub fn go(&mut self, tokens: &[u32]) -> Vec<f32> {
         self.run(tokens, Deadline::never()).expect("a run")
     }
