@@ -66,7 +66,7 @@ pub(crate) struct Setup {
 /// An AMD GPU.
 pub struct HipDevice {
     info: DeviceInfo,
-    setup: Setup,
+    pub(crate) setup: Setup,
 }
 
 impl HipDevice {

@@ -23,6 +23,7 @@ mod adapter;
 mod cache;
 mod device;
 mod executable;
+mod measure;
 mod objects;
 mod runtime;
 mod turned;
