@@ -10,21 +10,6 @@ using namespace gpu;
 
 namespace {
 
-struct AttentionArguments {
-    const float* query;
-    const u32* header;
-    Slots cached_keys;
-    Slots cached_values;
-    float* output;
-    u32 rows;
-    u32 first;
-    u32 window;
-    u32 capacity;
-    u32 heads;
-    u32 key_heads;
-    u32 dim;
-};
-
 constexpr u32 THREADS = 256;
 // Rows of a block, and keys of a tile.
 constexpr u32 TILE = 16;

@@ -49,22 +49,6 @@ constexpr u32 LANES = WAVE / KEYS;
 // Parts of the keys that a merge has factors for.
 constexpr u32 MOST_PARTS = 32;
 
-// Query heads of a group.
-constexpr u32 SHARED_BY = 4;
-
-// The query heads that a block serves, and their key head.
-struct Group {
-    u32 key;
-    u32 first;
-    u32 count;
-};
-
-DEVICE Group group_of_block(const AttentionStepArguments& a) {
-    const u32 shared = a.heads / a.key_heads, groups = round_up(shared, SHARED_BY);
-    const u32 key = block_x() / groups, begin = block_x() % groups * SHARED_BY;
-    return {key, key * shared + begin, smaller(shared - begin, SHARED_BY)};
-}
-
 // The keys of a part: from the first to behind the last.
 struct Range {
     u32 from;
@@ -323,7 +307,7 @@ DEVICE void attend(const AttentionStepArguments& a, const Group& group, const Ra
 
 template <Format F>
 DEVICE void compute(const AttentionStepArguments& a) {
-    const Group group = group_of_block(a);
+    const Group group = group_of(a.heads, a.key_heads, block_x());
     const u32 position = a.header[0] + a.first;
     const Range keys = keys_of(position, a.window, block_z(), a.parts);
     if (keys.from < keys.to) {

@@ -11,6 +11,39 @@ namespace gpu {
 // Values of the largest head.
 constexpr u32 MOST_DIM = WAVE * 8;
 
+// Query heads of a group at most.
+constexpr u32 SHARED_BY = 4;
+
+// Query heads that have a key head in common, as a block serves them together.
+struct Group {
+    u32 key;
+    u32 first;
+    u32 count;
+};
+
+// Group `number`.
+DEVICE Group group_of(u32 heads, u32 key_heads, u32 number) {
+    const u32 shared = heads / key_heads, groups = round_up(shared, SHARED_BY);
+    const u32 key = number / groups, begin = number % groups * SHARED_BY;
+    return {key, key * shared + begin, smaller(shared - begin, SHARED_BY)};
+}
+
+// The attention of many rows.
+struct AttentionArguments {
+    const float* query;
+    const u32* header;
+    Slots cached_keys;
+    Slots cached_values;
+    float* output;
+    u32 rows;
+    u32 first;
+    u32 window;
+    u32 capacity;
+    u32 heads;
+    u32 key_heads;
+    u32 dim;
+};
+
 struct Head {
     float at[8];
 };

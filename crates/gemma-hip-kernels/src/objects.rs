@@ -14,10 +14,11 @@ pub const MANIFEST: &str = "manifest.toml";
 pub const ARCHITECTURES: [&str; 6] = ["gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151"];
 
 /// Sources of `kernels/hip`, an object each, with how the names of their kernels begin.
-pub const OPERATIONS: [(&str, &[&str]); 21] = [
+pub const OPERATIONS: [(&str, &[&str]); 22] = [
     ("activation", &["activation_"]),
     ("attention", &["attention_f32", "attention_f16", "attention_q8_0"]),
     ("attention_step", &["attention_step_"]),
+    ("attention_wmma", &["attention_wmma_"]),
     ("copy", &["copy_values"]),
     ("feed_forward", &["feed_forward_"]),
     ("gated", &["gated_"]),
@@ -80,6 +81,7 @@ mod tests {
             ("products_f16_f32", Some("products")),
             ("attention_f16", Some("attention")),
             ("attention_step_f16", Some("attention_step")),
+            ("attention_wmma_q8_0", Some("attention_wmma")),
             ("attention_residual", Some("streams")),
             ("per_layer_gate_f32_f32", Some("per_layer_gate")),
             ("per_layer_add", Some("streams")),

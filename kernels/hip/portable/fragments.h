@@ -19,4 +19,29 @@ DEVICE ByteFragment load_bytes(const u32* first, u32 stride) {
 DEVICE u32 product_row(u32 i) { return 2 * i + lane() / 16; }
 DEVICE u32 product_column(u32) { return lane() % 16; }
 
+// The largest element of its row, and the sum of them, in place of each. All lanes take part.
+DEVICE FloatAccumulator row_largest(const FloatAccumulator& product SITE_PARAMETER) {
+    FloatAccumulator result;
+    UNROLL
+    for (u32 i = 0; i < 8; ++i) {
+        float value = larger(product.at[i], exchange<8>(product.at[i] SITE_ARGUMENT));
+        value = larger(value, exchange<4>(value SITE_ARGUMENT));
+        value = larger(value, exchange<2>(value SITE_ARGUMENT));
+        result.at[i] = larger(value, exchange<1>(value SITE_ARGUMENT));
+    }
+    return result;
+}
+
+DEVICE FloatAccumulator row_sums(const FloatAccumulator& product SITE_PARAMETER) {
+    FloatAccumulator result;
+    UNROLL
+    for (u32 i = 0; i < 8; ++i) {
+        float value = product.at[i] + exchange<8>(product.at[i] SITE_ARGUMENT);
+        value += exchange<4>(value SITE_ARGUMENT);
+        value += exchange<2>(value SITE_ARGUMENT);
+        result.at[i] = value + exchange<1>(value SITE_ARGUMENT);
+    }
+    return result;
+}
+
 }  // namespace gpu

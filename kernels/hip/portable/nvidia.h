@@ -201,6 +201,31 @@ DEVICE ByteFragment load_bytes(const u32* first, u32 stride) {
 DEVICE u32 product_row(u32 i) { return lane() / 4 + i % 4 / 2 * 8; }
 DEVICE u32 product_column(u32 i) { return i / 4 * 8 + lane() % 4 * 2 + i % 2; }
 
+// The largest element of its row, and the sum of them, in place of each. All lanes take part.
+DEVICE FloatAccumulator row_largest(const FloatAccumulator& product) {
+    FloatAccumulator result;
+    UNROLL
+    for (u32 i = 0; i < 8; ++i) {
+        const u32 row = i % 4 / 2 * 2;
+        float value = larger(larger(product.at[row], product.at[row + 1]), larger(product.at[row + 4], product.at[row + 5]));
+        value = larger(value, exchange<2>(value));
+        result.at[i] = larger(value, exchange<1>(value));
+    }
+    return result;
+}
+
+DEVICE FloatAccumulator row_sums(const FloatAccumulator& product) {
+    FloatAccumulator result;
+    UNROLL
+    for (u32 i = 0; i < 8; ++i) {
+        const u32 row = i % 4 / 2 * 2;
+        float value = product.at[row] + product.at[row + 1] + product.at[row + 4] + product.at[row + 5];
+        value += exchange<2>(value);
+        result.at[i] = value + exchange<1>(value);
+    }
+    return result;
+}
+
 // `sum` plus the product of a row fragment and a column fragment. All lanes take part.
 DEVICE FloatAccumulator multiply(const HalfFragment& rows, const HalfFragment& columns, const FloatAccumulator& sum) {
     FloatAccumulator result = sum;

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use gemma_hal::DType;
 
-use crate::launch::{Address, Launch, Slots};
+use crate::launch::{Activations, Address, Launch, Slots};
 
 /// Rows of queries of a block of [`Attention`].
 const ROWS: u32 = 16;
@@ -48,7 +48,7 @@ pub struct Rotary {
     pub eps: f32,
 }
 
-/// Causal softmax attention of many rows. See `kernels/hip/attention.hip`.
+/// Causal softmax attention of many rows. See `kernels/hip/attention.hip` and `attention_wmma.hip`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct Attention {
@@ -144,10 +144,14 @@ impl Rotary {
 }
 
 impl Attention {
-    /// For a cache of `dtype`.
-    pub fn launch(&self, dtype: DType) -> Launch {
-        let grid = [self.heads, self.rows.div_ceil(ROWS), 1];
-        Launch::new(format!("attention_{}", dtype.name()), grid, 256, self)
+    /// For a cache of `dtype`; with matrix units where activations and cache are rounded anyway.
+    pub fn launch(&self, dtype: DType, activations: Activations) -> Launch {
+        let rows = self.rows.div_ceil(ROWS);
+        if activations == Activations::Float32 || dtype == DType::F32 {
+            return Launch::new(format!("attention_{}", dtype.name()), [self.heads, rows, 1], 256, self);
+        }
+        let groups = AttentionStep::groups(self.heads as usize, self.key_heads as usize) as u32;
+        Launch::new(format!("attention_wmma_{}", dtype.name()), [rows, groups, 1], 256, self)
     }
 }
 

@@ -39,7 +39,7 @@ pub const MOST_PARTS: usize = 32;
 const ROW_BLOCK: u32 = 512;
 
 /// Every structure's size in bytes, by how names of its kernels begin.
-pub const SIZES: [(&str, usize); 39] = [
+pub const SIZES: [(&str, usize); 40] = [
     ("product_", size_of::<Product>()),
     ("products_", size_of::<Products>()),
     ("gated_", size_of::<Gated>()),
@@ -76,6 +76,7 @@ pub const SIZES: [(&str, usize); 39] = [
     ("attention_f32", size_of::<Attention>()),
     ("attention_f16", size_of::<Attention>()),
     ("attention_q8_0", size_of::<Attention>()),
+    ("attention_wmma_", size_of::<Attention>()),
     ("attention_step_f32", size_of::<AttentionStep>()),
     ("attention_step_f16", size_of::<AttentionStep>()),
     ("attention_step_q8_0", size_of::<AttentionStep>()),

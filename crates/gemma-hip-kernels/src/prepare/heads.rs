@@ -116,7 +116,7 @@ impl Run<'_> {
             dim: heads.dim as u32,
             padding: 0,
         };
-        self.push(arguments.launch(self.cache_dtype()));
+        self.push(arguments.launch(self.cache_dtype(), self.activations));
     }
 
     /// A row's rotary embedding and attention in one launch. False, and nothing is done, where the operations are not these two.
