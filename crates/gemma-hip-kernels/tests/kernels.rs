@@ -9,7 +9,7 @@ use gemma_hal::conformance::nmse;
 use gemma_hip_kernels::arguments::{RmsNorm, SIZES};
 use gemma_hip_kernels::{Address, objects};
 use support::alone::{self, values};
-use support::{Emulator, build_folder};
+use support::{Emulator, attention, build_folder};
 
 /// The largest value of a figure that stands behind each kernel's name in a manifest.
 fn figures(manifest: &str, figure: &str) -> Vec<(String, usize)> {
@@ -44,6 +44,7 @@ fn structures_are_as_large_as_code_objects_say() {
 fn kernels_that_no_plan_is_made_of() {
     let mut emulator = Emulator::new();
     alone::products_through_matrix_units(&mut emulator);
+    attention::of_many_rows(&mut emulator);
     alone::the_largest_logit(&mut emulator);
     alone::a_list_of_the_largest_logits(&mut emulator);
 }

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use gemma_cpu::reference::ReferenceDevice;
 use gemma_hal::conformance::{self, Bounds};
 use gemma_hip_kernels::Activations;
-use support::alone;
 use support::device::EmulatedDevice;
 use support::machine::Machine;
+use support::{alone, attention};
 
 /// Runs the suite; the machine tells what was executed.
 fn agrees(machine: &Arc<Mutex<Machine>>, activations: Activations, turns: bool, bounds: Bounds, seed: u64) {
@@ -31,6 +31,7 @@ fn machine_code_agrees_with_the_reference() {
     agrees(&machine, Activations::Rounded, true, rounded, 2);
     let mut machine = machine.lock().unwrap();
     alone::products_through_matrix_units(&mut *machine);
+    attention::of_many_rows(&mut *machine);
     alone::the_largest_logit(&mut *machine);
     alone::a_list_of_the_largest_logits(&mut *machine);
     let covered = machine.covered();

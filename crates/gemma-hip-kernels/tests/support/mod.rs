@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
 pub mod alone;
+pub mod attention;
 pub mod built;
 pub mod device;
 pub mod machine;
