@@ -1,8 +1,8 @@
 //! Capture of a stream, and which calls fail while one is going on, as AMD's runtime has it.
 //!
 //! One stream a capture: work that another stream would join is refused. Which codes come is from the public sources of HIP 6.2
-//! and 7 (`hip_internal.hpp`, `hip_stream.cpp`, `hip_graph.cpp`). There a capture that has become invalid never ends before its stream is
-//! destroyed, up to 7.2; here it ends with the error as documented, or with `refuse=hipStreamEndCapture` never.
+//! and 7 (`hip_internal.hpp`, `hip_stream.cpp`, `hip_graph.cpp`). There a capture that has become invalid does not end before its stream
+//! is destroyed (until <https://github.com/ROCm/rocm-systems/pull/6509>); here it ends with the error, or with `refuse=hipStreamEndCapture` not.
 
 use std::thread::{self, ThreadId};
 

@@ -213,7 +213,7 @@ fn where_graphs_are_refused_launches_do_the_same() {
         "refuse=hipStreamBeginCapture",
         // The capture has ended, as documented.
         "fail-capture=1",
-        // It has not, as with ROCm up to 7.2, and takes the stream with it.
+        // It has not, and the stream takes no work any more, as with AMD's runtime before May 2026.
         "refuse=hipStreamEndCapture",
         "refuse=hipStreamEndCapture:901",
         "refuse=hipGraphInstantiate",

@@ -289,8 +289,8 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Puts a new stream in the place of an empty one that does not get out of a recording: with ROCm up to 7.2 one that was spoiled
-    /// stays so, and whatever is asked of its stream fails from then on.
+    /// Puts a new stream in the place of an empty one that does not get out of a recording: where something has spoiled one, AMD's runtime
+    /// before <https://github.com/ROCm/rocm-systems/pull/6509> keeps it, and refuses whatever its stream is asked for.
     ///
     /// # Errors
     /// [`DeviceError::Lost`] where the runtime gives no other one.

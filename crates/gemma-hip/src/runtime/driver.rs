@@ -26,7 +26,7 @@ const LOST: [hipError_t; 8] = [
 
 /// What to do where the runtime finds no device, or not the one that it found before.
 const NO_DEVICE: &str = "the kernel's driver has no device for HIP: is there a /dev/kfd, is the user in the groups render and video, \
-                         and is it a GPU that ROCm knows? See docs/hip.md";
+                         and is it a GPU that ROCm knows? See docs/hip-troubleshooting.md";
 
 /// What to do where an object is refused.
 const REFUSED_OBJECT: &str =
