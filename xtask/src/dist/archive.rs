@@ -22,7 +22,7 @@ pub(super) fn archive(folder: &str, entries: &[Entry], time: u64) -> anyhow::Res
     let mut entries: Vec<&Entry> = entries.iter().collect();
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     // Without a time and a name of its own.
-    let packed = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+    let packed = GzBuilder::new().mtime(0).write(Vec::new(), Compression::default());
     let mut builder = Builder::new(packed);
     for Entry { name, bytes, runs } in entries {
         let mut header = Header::new_gnu();
