@@ -259,7 +259,10 @@ mod tests {
         let problem =
             parse(manifest(&digest(half)).as_bytes(), PROCESSOR, |_| Ok(half.to_vec())).unwrap_err();
         assert_eq!(problem, "activation.gfx1103.co is no whole code object");
-        assert!(parse(b"\xff", PROCESSOR, |_| Ok(object())).is_err());
+        let deep = format!("sources = {}", "[".repeat(1 << 20));
+        for manifest in [&b""[..], b"\xff", deep.as_bytes()] {
+            assert!(parse(manifest, PROCESSOR, |_| Ok(object())).is_err());
+        }
     }
 
     #[test]

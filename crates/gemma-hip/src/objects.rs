@@ -21,10 +21,10 @@ const FOLDERS_ABOVE: usize = 3;
 pub(crate) fn find(given: Option<&Path>) -> Result<PathBuf, String> {
     let named = env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
     // What somebody names is what they want, and nothing else.
-    first(match given.map(Path::to_owned).or(named) {
-        Some(place) => vec![place],
-        None => beside(&env::current_exe().unwrap_or_default()),
-    })
+    match given.map(Path::to_owned).or(named) {
+        Some(place) => first(&[place]),
+        None => first(&beside(&env::current_exe().unwrap_or_default())),
+    }
 }
 
 /// Whether objects are built for an architecture.
@@ -45,7 +45,7 @@ fn beside(program: &Path) -> Vec<PathBuf> {
 }
 
 /// The first of these places that has a manifest.
-fn first(places: Vec<PathBuf>) -> Result<PathBuf, String> {
+fn first(places: &[PathBuf]) -> Result<PathBuf, String> {
     let found = places.iter().find(|place| place.join(MANIFEST).is_file());
     found.cloned().ok_or_else(|| {
         let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
@@ -72,14 +72,14 @@ mod tests {
                 fs::create_dir_all(folder).unwrap();
             }
             fs::write(&program, "program").unwrap();
-            assert!(first(beside(&program)).is_err());
+            assert!(first(&beside(&program)).is_err());
             fs::write(kernels.join(MANIFEST), "").unwrap();
-            assert_eq!(first(beside(&program)), Ok(kernels.clone()));
+            assert_eq!(first(&beside(&program)), Ok(kernels.clone()));
             #[cfg(unix)]
             {
                 let link = top.join("gemma");
                 std::os::unix::fs::symlink(&program, &link).unwrap();
-                assert_eq!(first(beside(&link)), Ok(kernels), "through a link on the path");
+                assert_eq!(first(&beside(&link)), Ok(kernels), "through a link on the path");
             }
         }
     }

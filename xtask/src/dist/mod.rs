@@ -4,6 +4,7 @@
 //! of the sources that the program was compiled beside. What it writes is in the build folder.
 
 mod archive;
+mod licences;
 mod program;
 
 use std::env;
@@ -28,6 +29,9 @@ const PAGES: [(&[&str], &str); 4] = [
     (&["completions", "zsh"], "share/zsh/site-functions/_gemma"),
 ];
 
+/// The licences of the crates that are part of the program.
+const LICENCES: &str = "THIRD-PARTY-LICENSES.txt";
+
 /// Where the time of all files comes from, in seconds since 1970, where it is set.
 const TIME: &str = "SOURCE_DATE_EPOCH";
 
@@ -42,10 +46,15 @@ pub(crate) fn run(root: &Path, program: Option<PathBuf>) -> anyhow::Result<()> {
     // A bare name is a file here, not a command.
     let program =
         program.map_or_else(|| program::build(root), |program| Ok(std::path::absolute(program)?))?;
-    let release = format!("gemma-{}-{}", env!("CARGO_PKG_VERSION"), program::host()?);
-    let pages = pages(&program)?;
     let bytes = fs::read(&program).with_context(|| program.display().to_string())?;
-    let entries = entries(root, bytes, pages, kernels).with_context(|| program.display().to_string())?;
+    // Before it is asked for anything.
+    check(&bytes).with_context(|| program.display().to_string())?;
+    let host = program::host()?;
+    let release = format!("gemma-{}-{host}", env!("CARGO_PKG_VERSION"));
+    let mut pages = pages(&program)?;
+    let licences = licences::text(root, program::PACKAGE, &host)?;
+    pages.push((LICENCES.to_owned(), licences.into_bytes()));
+    let entries = entries(root, bytes, pages, kernels)?;
     let bytes = archive(&release, &entries, time(env::var(TIME).ok().as_deref())?)?;
     let out = build.join("dist");
     fs::create_dir_all(&out)?;
@@ -65,10 +74,6 @@ fn entries(
     pages: Vec<(String, Vec<u8>)>,
     kernels: Vec<(String, Vec<u8>)>,
 ) -> anyhow::Result<Vec<Entry>> {
-    ensure!(
-        contains(&program, SOURCES.as_bytes()),
-        "the program knows other kernels than those of this tree, or none: build it with `cargo build --release -p gemma-cli`"
-    );
     let name = format!("gemma{}", env::consts::EXE_SUFFIX);
     let mut entries = vec![Entry { name, bytes: program, runs: true }];
     let mut add = |name: String, bytes| entries.push(Entry { name, bytes, runs: false });
@@ -89,6 +94,15 @@ fn entries(
 /// The manual page and the completions of a program.
 fn pages(program: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     PAGES.iter().map(|(asked, name)| Ok(((*name).to_owned(), program::output(program, asked)?))).collect()
+}
+
+/// Whether a program knows the kernels that it is packed with.
+fn check(program: &[u8]) -> anyhow::Result<()> {
+    ensure!(
+        contains(program, SOURCES.as_bytes()),
+        "it knows other kernels than those of this tree, or none: build it with `cargo build --release -p gemma-cli`"
+    );
+    Ok(())
 }
 
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
@@ -178,8 +192,8 @@ mod tests {
                 Some(file) => fs::read(folder.path().join(file)).unwrap(),
                 None if name.starts_with("gemma") => program(),
                 None if name.starts_with("share/man/") => b"man\n".to_vec(),
-                None if name.ends_with("_gemma") => b"completions zsh\n".to_vec(),
-                None if name.ends_with(".fish") => b"completions fish\n".to_vec(),
+                None if name.starts_with("share/zsh") => b"completions zsh\n".to_vec(),
+                None if name.starts_with("share/fish") => b"completions fish\n".to_vec(),
                 None if name.starts_with("share/bash") => b"completions bash\n".to_vec(),
                 None => fs::read(root.join(&name)).unwrap(),
             };
@@ -192,7 +206,8 @@ mod tests {
         {
             assert!(found.iter().any(|found| found == name), "{name}");
         }
-        let objects = found.iter().filter(|name| name.starts_with("kernels/hip/") && name.ends_with(".co"));
+        let objects =
+            found.iter().filter(|name| name.starts_with("kernels/hip/") && !name.ends_with(MANIFEST));
         assert_eq!(objects.count(), OPERATIONS.len() * ARCHITECTURES.len());
         assert_eq!(found.len(), 1 + TEXTS.len() + PAGES.len() + 1 + OPERATIONS.len() * ARCHITECTURES.len());
     }
@@ -239,8 +254,8 @@ mod tests {
 
     #[test]
     fn a_program_of_other_kernels_is_refused() {
-        let root = crate::repository().unwrap();
-        let problem = entries(root, b"a program".to_vec(), Vec::new(), Vec::new()).unwrap_err().to_string();
+        assert!(check(&program()).is_ok());
+        let problem = check(b"a program").unwrap_err().to_string();
         assert!(problem.contains("cargo build --release -p gemma-cli"), "{problem}");
         assert!(pages(Path::new("no/such/program")).is_err());
     }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 /// The crate of the program, and the program.
-const PACKAGE: &str = "gemma-cli";
+pub(super) const PACKAGE: &str = "gemma-cli";
 const NAME: &str = "gemma";
 
 /// Builds the program for release, and says where it is.
@@ -31,7 +31,7 @@ fn executable(messages: &str) -> Option<PathBuf> {
         let is_it = message["target"]["name"] == NAME && message["reason"] == "compiler-artifact";
         Some(PathBuf::from(message["executable"].as_str().filter(|_| is_it)?))
     };
-    messages.filter_map(file).last()
+    messages.filter_map(file).next_back()
 }
 
 /// The kind of machine that the compiler compiles for, such as `x86_64-unknown-linux-gnu`.
