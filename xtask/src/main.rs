@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line program reports on stdout")]
 
 mod default_model;
+mod dist;
 mod fuzz;
 mod goldens;
 mod kernels;
@@ -64,11 +65,20 @@ enum Chore {
         #[arg(long)]
         emulation: bool,
         /// Processors to build for
-        #[arg(long, value_delimiter = ',', default_values = kernels::ARCHITECTURES)]
+        #[arg(long, value_delimiter = ',', default_values = gemma_hip_kernels::objects::ARCHITECTURES)]
         arch: Vec<String>,
         /// Compare with the committed figures and table, and leave those alone
         #[arg(long)]
         check: bool,
+    },
+    /// Pack a release into target/dist: the program, the HIP kernels of all processors where it finds them, texts, manual page, completions
+    ///
+    /// The kernels must have been built by `cargo xtask build-kernels --hip`. Beside gemma-VERSION-TARGET.tar.gz stands its SHA-256. The same
+    /// files give the same archive; its files are of the time in SOURCE_DATE_EPOCH, else of 1970.
+    Dist {
+        /// The program to pack, of this tree and for this machine, instead of building it for release
+        #[arg(long)]
+        program: Option<PathBuf>,
     },
     /// Make assets/nano-q8_0.gguf from a checkpoint folder in bf16
     DefaultModel {
@@ -91,6 +101,7 @@ fn main() -> anyhow::Result<()> {
         Chore::BuildKernels { hip, emulation, arch: architectures, check } => {
             kernels::run(root, &kernels::Options { hip, emulation, architectures, check })
         }
+        Chore::Dist { program } => dist::run(root, program),
         Chore::DefaultModel { from, out } => {
             default_model::make(&from, &out.unwrap_or_else(|| root.join(default_model::PLACE)))
         }

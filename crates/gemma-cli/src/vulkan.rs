@@ -291,7 +291,8 @@ mod backend {
     }
 
     /// Of no adapter.
-    pub(crate) type Tuning = std::convert::Infallible;
+    #[derive(Clone, Copy, Debug, serde::Serialize)]
+    pub(crate) enum Tuning {}
 
     /// Refuses.
     ///

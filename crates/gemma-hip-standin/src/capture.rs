@@ -1,7 +1,8 @@
 //! Capture of a stream, and which calls fail while one is going on, as AMD's runtime has it.
 //!
 //! One stream a capture: work that another stream would join is refused. Which codes come is from the public sources of HIP 6.2
-//! and 7 (`hip_internal.hpp`, `hip_stream.cpp`, `hip_graph.cpp`).
+//! and 7 (`hip_internal.hpp`, `hip_stream.cpp`, `hip_graph.cpp`). There a capture that has become invalid does not end before its stream
+//! is destroyed (until <https://github.com/ROCm/rocm-systems/pull/6509>); here it ends with the error, or with `refuse=hipStreamEndCapture` not.
 
 use std::thread::{self, ThreadId};
 
@@ -12,6 +13,7 @@ use hip_sys::{
 };
 
 use crate::failure::{Outcome, fail, invalid};
+use crate::settings::due;
 use crate::state::{DEFAULT_STREAM, State};
 use crate::stream::{Command, Stream};
 
@@ -51,7 +53,11 @@ impl State {
         if capture.mode != hipStreamCaptureModeRelaxed && capture.thread != thread::current().id() {
             return fail(hipErrorStreamCaptureWrongThread, "another thread has begun the capture");
         }
-        match stream.capture.take() {
+        let capture = stream.capture.take();
+        if let Some(code) = due(&mut self.faults.capture) {
+            return fail(code, "refused, as was set");
+        }
+        match capture {
             Some(capture) if capture.valid => Ok(capture.commands),
             _ => fail(hipErrorStreamCaptureInvalidated, "a call was made that does not go with a capture"),
         }

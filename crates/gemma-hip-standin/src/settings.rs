@@ -9,6 +9,7 @@
 //! | `seed=N` | in which order the emulation runs work-items: with 0, that of their numbers; else another one for each launch |
 //! | `fail-allocation=N[:CODE]` | the Nth allocation fails, else with `hipErrorOutOfMemory` |
 //! | `fail-launch=N[:CODE]` | the Nth launch of a kernel or graph is refused, else with `hipErrorLaunchFailure` |
+//! | `fail-capture=N[:CODE]` | the Nth capture ends without a graph, else with `hipErrorStreamCaptureInvalidated` |
 //! | `lose-device=N[:CODE]` | the work of the Nth launch fails, and so does every call from then on |
 //! | `refuse=FUNCTION[:CODE]` | every call of the function fails, else with `hipErrorNotSupported` |
 //! | `hang=N` | the work of the Nth launch never ends |
@@ -17,7 +18,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use hip_sys::{Functions, hipError_t, hipErrorLaunchFailure, hipErrorNotSupported, hipErrorOutOfMemory};
+use hip_sys::{
+    Functions, hipError_t, hipErrorLaunchFailure, hipErrorNotSupported, hipErrorOutOfMemory,
+    hipErrorStreamCaptureInvalidated,
+};
 
 /// Where the environment has settings.
 pub(crate) const VARIABLE: &str = "GEMMA_HIP_STANDIN";
@@ -30,6 +34,7 @@ pub(crate) enum Setting {
     Seed(u64),
     FailAllocation(Countdown),
     FailLaunch(Countdown),
+    FailCapture(Countdown),
     LoseDevice(Countdown),
     Hang(Countdown),
     Refuse(&'static str, hipError_t),
@@ -50,6 +55,7 @@ pub(crate) struct Faults {
     pub(crate) refused: HashMap<&'static str, hipError_t>,
     pub(crate) allocation: Option<Countdown>,
     pub(crate) launch: Option<Countdown>,
+    pub(crate) capture: Option<Countdown>,
     pub(crate) lost: Option<Countdown>,
     pub(crate) hang: Option<Countdown>,
 }
@@ -82,6 +88,7 @@ fn setting(part: &str) -> Option<Setting> {
         "seed" => Setting::Seed(value.parse().ok()?),
         "fail-allocation" => Setting::FailAllocation(countdown(value, hipErrorOutOfMemory)?),
         "fail-launch" => Setting::FailLaunch(countdown(value, hipErrorLaunchFailure)?),
+        "fail-capture" => Setting::FailCapture(countdown(value, hipErrorStreamCaptureInvalidated)?),
         "lose-device" => Setting::LoseDevice(countdown(value, hipErrorLaunchFailure)?),
         "hang" => Setting::Hang(countdown(value, hipErrorLaunchFailure)?),
         "refuse" => {

@@ -133,6 +133,7 @@ impl State {
                 Setting::Seed(seed) => self.seed = seed,
                 Setting::FailAllocation(fault) => self.faults.allocation = Some(fault),
                 Setting::FailLaunch(fault) => self.faults.launch = Some(fault),
+                Setting::FailCapture(fault) => self.faults.capture = Some(fault),
                 Setting::LoseDevice(fault) => self.faults.lost = Some(fault),
                 Setting::Hang(fault) => self.faults.hang = Some(fault),
                 Setting::Refuse(function, code) => {

@@ -104,6 +104,27 @@ fn a_graph_counts_as_one_launch() {
 }
 
 #[test]
+fn a_capture_ends_without_a_graph_or_does_not_end() {
+    let (device, stream, launch) = ready("fail-capture=1");
+    device.begin_capture(stream);
+    device.ok(launch(&device, stream));
+    assert_eq!(device.end_capture(stream), Err(hipErrorStreamCaptureInvalidated));
+    device.ok(launch(&device, stream));
+    device.ok(device.wait(stream));
+    assert_eq!(device.library.count("kernels"), Some(1), "the one outside of it");
+    device.library.set("refuse=hipStreamEndCapture:901").expect("settings");
+    device.begin_capture(stream);
+    assert_eq!(device.end_capture(stream), Err(hipErrorStreamCaptureInvalidated));
+    assert_eq!(device.wait(stream), hipErrorStreamCaptureUnsupported);
+    // It goes with its stream.
+    // SAFETY: the library checks the handle.
+    device.ok(unsafe { (device.hip.hipStreamDestroy)(stream) });
+    let other = device.stream(hipStreamNonBlocking);
+    device.ok(launch(&device, other));
+    device.ok(device.wait(other));
+}
+
+#[test]
 fn a_launch_never_ends() {
     let (device, stream, launch) = ready("hang=1");
     let event = device.event(0);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gemma_hal::{
     Budget, Cache, CacheLayout, Device, DeviceError, DeviceInfo, DeviceKind, Executable, MemoryUse, Plan,
 };
-use gemma_hip_kernels::{Activations, prepare};
+use gemma_hip_kernels::{Activations, images, prepare};
 
 use crate::adapter::HipAdapter;
 use crate::cache::HipCache;
@@ -80,7 +80,7 @@ impl HipDevice {
         let driver = &adapter.driver;
         let folder = objects::find(options.kernels.as_deref()).map_err(|problem| driver.refused(problem))?;
         let card = Card::open(driver, folder.clone(), || {
-            objects::images(&folder, &adapter.architecture).map_err(|problem| driver.refused(problem))
+            images::read(&folder, &adapter.architecture).map_err(|problem| driver.refused(problem))
         })?;
         let kind = if card.is_integrated { DeviceKind::IntegratedGpu } else { DeviceKind::DiscreteGpu };
         let info = DeviceInfo {

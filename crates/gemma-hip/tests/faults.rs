@@ -228,16 +228,52 @@ fn a_step_of_decode_asks_for_no_copies() {
 #[test]
 fn where_graphs_are_refused_launches_do_the_same() {
     let machine = Machine::new();
-    for function in ["hipStreamBeginCapture", "hipGraphInstantiate", "hipGraphLaunch"] {
+    for fault in [
+        "refuse=hipStreamBeginCapture",
+        // The capture has ended, as documented.
+        "fail-capture=1",
+        // It has not, and the stream takes no work any more, as with AMD's runtime before May 2026.
+        "refuse=hipStreamEndCapture",
+        "refuse=hipStreamEndCapture:901",
+        "refuse=hipGraphInstantiate",
+        "refuse=hipGraphLaunch",
+    ] {
         let device = machine.device_with(&options());
-        let (mut network, mut first) = (Network::on(&device, 1).unwrap(), Network::on(&device, 4).unwrap());
-        machine.set(&format!("refuse={function}"));
-        for token in [3, 1, 4, 1] {
-            assert_eq!(network.go(&[token]), first.go(&[token]), "{function}");
-        }
-        assert_eq!(machine.count("graphs"), 0, "{function}");
+        let run = |network: &mut Network, tokens: &[u32]| {
+            tokens.iter().map(|token| network.go(&[*token])).collect::<Vec<_>>()
+        };
+        let tokens = [3, 1, 4, 1, 5];
+        let expected = run(&mut Network::on(&device, 1).unwrap(), &tokens);
+        let graphs = machine.count("graphs");
+        let mut network = Network::on(&device, 1).unwrap();
+        machine.set(fault);
+        assert_eq!(run(&mut network, &tokens), expected, "{fault}");
+        assert_eq!(machine.count("graphs"), graphs, "{fault}");
+        machine.set("reset");
+        // The next plan is recorded again, on the same stream or another.
+        assert_eq!(run(&mut Network::on(&device, 1).unwrap(), &tokens), expected, "{fault}");
+        assert!(machine.count("graphs") > graphs, "{fault}");
+        drop((network, device));
+        assert_eq!(machine.count("allocations"), 0, "{fault}");
+    }
+}
+
+#[test]
+fn a_stream_that_does_not_get_out_of_a_recording_and_has_no_successor_is_a_lost_device() {
+    let machine = Machine::new();
+    let device = machine.device_with(&options());
+    let mut network = Network::on(&device, 1).unwrap();
+    network.go(&[3]);
+    machine.set("refuse=hipStreamEndCapture;refuse=hipStreamCreateWithFlags");
+    for _ in 0..2 {
+        let lost = network.run(&[1], Deadline::never()).unwrap_err();
+        assert!(
+            matches!(&lost, DeviceError::Lost { detail, .. } if detail.contains("hipStreamCreateWithFlags")),
+            "{lost}"
+        );
         machine.set("reset");
     }
+    assert_eq!(network.cache.len(), 1);
 }
 
 #[test]

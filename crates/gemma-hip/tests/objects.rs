@@ -2,15 +2,14 @@
 
 mod common;
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use common::{Machine, build_folder, options};
 use gemma_hal::{Device, DeviceError};
 use gemma_hip::{HipDevice, HipOptions};
+use gemma_hip_kernels::images::digest;
 use gemma_hip_kernels::objects::{MANIFEST, SOURCES, file_name, folder};
-use sha2::{Digest as _, Sha256};
 
 /// Opens the GPU with a copy of the built objects, which `change` has changed.
 fn open(change: impl FnOnce(&Path)) -> Result<(), DeviceError> {
@@ -29,13 +28,6 @@ fn edit(folder: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{from}");
     fs::write(path, text.replace(from, to)).unwrap();
-}
-
-fn digest(path: &Path) -> String {
-    Sha256::digest(fs::read(path).unwrap()).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
 }
 
 #[test]
@@ -60,10 +52,11 @@ fn objects_that_do_not_fit_are_refused_with_what_to_do() {
             &|folder| {
                 // The same object as one for gfx1100, by the flags in its header.
                 let path = folder.join(&file);
-                let (mut bytes, old) = (fs::read(&path).unwrap(), digest(&path));
+                let mut bytes = fs::read(&path).unwrap();
+                let old = digest(&bytes);
                 bytes[48] = 0x41;
-                fs::write(&path, bytes).unwrap();
-                edit(folder, &old, &digest(&path));
+                fs::write(&path, &bytes).unwrap();
+                edit(folder, &old, &digest(&bytes));
             },
             "hipModuleLoadData of copy.gfx1103.co",
         ),

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, bail, ensure};
+use gemma_hip_kernels::objects::{SOURCES, file_name};
 use sha2::{Digest as _, Sha256};
 
 use super::manifest::{Manifest, Object};
@@ -78,8 +79,7 @@ pub(super) fn build(
     }
     let mut objects: Vec<Object> = good.into_iter().flatten().collect();
     objects.sort_by(|a, b| (&a.operation, &a.architecture).cmp(&(&b.operation, &b.architecture)));
-    let sources = gemma_hip_kernels::objects::SOURCES.to_owned();
-    Ok(Manifest { compiler: tools.version.clone(), sources, objects })
+    Ok(Manifest { compiler: tools.version.clone(), sources: SOURCES.to_owned(), objects })
 }
 
 /// Names of the sources, without their ending.
@@ -147,7 +147,7 @@ struct Job {
 
 impl Job {
     fn file(&self) -> String {
-        format!("{}.{}.co", self.operation, self.architecture)
+        file_name(&self.operation, &self.architecture)
     }
 
     /// What the manifest knows of this object, if it is of the same source and still there.

@@ -4,10 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use gemma_hip_kernels::objects::MANIFEST;
 use serde::Deserialize;
-
-/// The file's name.
-pub(super) const NAME: &str = "manifest.toml";
 
 /// All objects of a build.
 #[derive(Debug, Default, Deserialize)]
@@ -62,7 +60,7 @@ pub(super) struct Kernel {
 impl Manifest {
     /// The manifest of a folder, if there is one that can be read.
     pub(super) fn read(folder: &Path) -> Option<Self> {
-        toml::from_str(&fs::read_to_string(folder.join(NAME)).ok()?).ok()
+        toml::from_str(&fs::read_to_string(folder.join(MANIFEST)).ok()?).ok()
     }
 
     /// As a file.
@@ -166,7 +164,7 @@ mod tests {
             Manifest { compiler: "clang \"19\"".to_owned(), sources: "0a".to_owned(), objects: vec![object] };
         let folder = tempfile::tempdir().unwrap();
         assert!(Manifest::read(folder.path()).is_none());
-        fs::write(folder.path().join(NAME), manifest.text()).unwrap();
+        fs::write(folder.path().join(MANIFEST), manifest.text()).unwrap();
         let read = Manifest::read(folder.path()).unwrap();
         assert_eq!(read.text(), manifest.text());
         assert!(read.faults().is_empty());

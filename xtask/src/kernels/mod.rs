@@ -15,7 +15,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use gemma_hip_kernels::images;
+use gemma_hip_kernels::objects::{self, ARCHITECTURES, MANIFEST};
 
 use limits::Limits;
 use manifest::Manifest;
@@ -29,10 +31,6 @@ const LIMITS: &str = "kernels/hip/limits.toml";
 
 /// The page with the table.
 const PAGE: &str = "docs/hip.md";
-
-/// Processors that objects are built for where none is named: all of RDNA 3 and 3.5 that kernels know.
-pub(crate) const ARCHITECTURES: [&str; 6] =
-    ["gfx1100", "gfx1101", "gfx1102", "gfx1103", "gfx1150", "gfx1151"];
 
 /// What is asked for.
 pub(crate) struct Options {
@@ -50,21 +48,47 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     let start = Instant::now();
     let everything = !options.hip && !options.emulation;
     let tools = Toolchain::find()?;
-    let out = crate::build_folder(root).join("kernels");
+    let build = crate::build_folder(root);
     if options.hip || everything {
-        code_objects(root, &out, &tools, options)?;
+        code_objects(root, &build, &tools, options)?;
     }
     if options.emulation || options.hip || everything {
-        emulation::build(root, &out.join("emulation"), &tools)?;
+        emulation::build(root, &objects::emulation_folder(&build), &tools)?;
     }
     println!("done in {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
 }
 
-fn code_objects(root: &Path, out: &Path, tools: &Toolchain, options: &Options) -> anyhow::Result<()> {
-    let folder = out.join("hip");
+/// The files that programs need of a build, by name: the manifest, and the objects of all processors.
+///
+/// # Errors
+/// When one is missing or is not what it must be, and what to run.
+pub(crate) fn built(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut names = vec![MANIFEST.to_owned()];
+    for architecture in ARCHITECTURES {
+        // As programs read them.
+        let images = images::read(folder, architecture).map_err(anyhow::Error::msg)?;
+        names.extend(images.into_iter().map(|image| image.file));
+    }
+    let manifest = Manifest::read(folder);
+    let faults = manifest.map_or_else(|| vec!["cannot be read".to_owned()], |manifest| manifest.faults());
+    ensure!(
+        faults.is_empty(),
+        "{}: {}; see `cargo xtask build-kernels --hip`",
+        folder.join(MANIFEST).display(),
+        faults.join(", ")
+    );
+    let read = |name: String| {
+        let bytes = fs::read(folder.join(&name)).with_context(|| name.clone())?;
+        Ok((name, bytes))
+    };
+    names.into_iter().map(read).collect()
+}
+
+fn code_objects(root: &Path, build: &Path, tools: &Toolchain, options: &Options) -> anyhow::Result<()> {
+    let folder = objects::folder(build);
     let manifest = compile::build(&root.join(SOURCES), &folder, tools, &options.architectures)?;
-    fs::write(folder.join(manifest::NAME), manifest.text())?;
+    fs::write(folder.join(MANIFEST), manifest.text())?;
     print!("{}", table::all(&manifest));
     println!("{} in {}", table::summary(&manifest), folder.display());
     let mut faults = manifest.faults();

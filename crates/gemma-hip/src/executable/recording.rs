@@ -34,6 +34,8 @@ impl Recording {
         }
         if self.graph.as_ref().is_none_or(|(of, _)| *of != key) {
             self.graph = None;
+            // What is recorded in vain may take the stream with it, and must leave nothing undone.
+            run.turn.finish("recording a run", deadline)?;
             match Graph::record(run.turn, || run.launch(&Deadline::never())) {
                 Ok(graph) => self.graph = Some((key, graph)),
                 Err(error) => return self.refuse(error, run, deadline),

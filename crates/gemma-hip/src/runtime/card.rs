@@ -6,12 +6,13 @@
 use std::ffi::c_void;
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use gemma_hal::{Deadline, DeviceError};
+use gemma_hip_kernels::images::Image;
 use gemma_hip_kernels::{Address, Launch};
 use hip_sys::{
     HIP_LAUNCH_PARAM_BUFFER_POINTER, HIP_LAUNCH_PARAM_BUFFER_SIZE, HIP_LAUNCH_PARAM_END, Hip,
@@ -21,7 +22,7 @@ use hip_sys::{
 
 use super::buffer::{Buffer, Placement};
 use super::driver::Driver;
-use super::module::{Image, Kernels};
+use super::module::Kernels;
 
 /// How long a wait polls without a pause: a short step is over by then.
 const SPIN: Duration = Duration::from_micros(200);
@@ -48,14 +49,6 @@ pub(crate) enum Retired {
 // SAFETY: the runtime takes addresses and handles from any thread.
 unsafe impl Send for Retired {}
 
-/// The stream's handle.
-struct Stream(hipStream_t);
-
-// SAFETY: the runtime takes streams from any thread.
-unsafe impl Send for Stream {}
-// SAFETY: as above.
-unsafe impl Sync for Stream {}
-
 /// A GPU of this process.
 pub(crate) struct Card {
     pub(crate) driver: Driver,
@@ -64,7 +57,8 @@ pub(crate) struct Card {
     /// Whether it has addresses for memory of the host.
     pub(crate) maps_host_memory: bool,
     pub(crate) kernels: Kernels,
-    stream: Stream,
+    /// The stream's handle, which the runtime takes from any thread. Only who has the turn puts another one there.
+    stream: AtomicPtr<c_void>,
     turn: Mutex<()>,
     retired: Mutex<Vec<Retired>>,
     /// Whether somebody has given up waiting.
@@ -114,17 +108,13 @@ impl Card {
         let (is_integrated, maps_host_memory) =
             (is(hipDeviceAttributeIntegrated), is(hipDeviceAttributeCanMapHostMemory));
         let kernels = Kernels::load(&driver, images)?;
-        let mut stream = ptr::null_mut();
-        driver.ask("hipStreamCreateWithFlags", |hip| {
-            // SAFETY: the place lives as long as the call.
-            unsafe { (hip.hipStreamCreateWithFlags)(&raw mut stream, hipStreamNonBlocking) }
-        })?;
+        let stream = new_stream(&driver)?;
         Ok(Self {
             driver,
             is_integrated,
             maps_host_memory,
             kernels,
-            stream: Stream(stream),
+            stream: AtomicPtr::new(stream.cast()),
             turn: Mutex::default(),
             retired: Mutex::default(),
             is_unanswered: AtomicBool::new(false),
@@ -137,7 +127,7 @@ impl Card {
     }
 
     pub(super) fn stream(&self) -> hipStream_t {
-        self.stream.0
+        self.stream.load(Ordering::Relaxed).cast()
     }
 
     /// Waits for the turn, and for work that somebody has given up on.
@@ -248,6 +238,15 @@ impl Card {
     }
 }
 
+fn new_stream(driver: &Driver) -> Result<hipStream_t, DeviceError> {
+    let mut stream = ptr::null_mut();
+    driver.ask("hipStreamCreateWithFlags", |hip| {
+        // SAFETY: the place lives as long as the call.
+        unsafe { (hip.hipStreamCreateWithFlags)(&raw mut stream, hipStreamNonBlocking) }
+    })?;
+    Ok(stream)
+}
+
 impl Drop for Card {
     fn drop(&mut self) {
         if self.driver.is_lost() || self.driver.enter().is_err() {
@@ -287,6 +286,21 @@ impl Turn<'_> {
     pub(crate) fn finish(&self, what: &str, deadline: &Deadline) -> Result<(), DeviceError> {
         self.card.wait(what, deadline, || self.card.is_idle())?;
         self.card.is_unanswered.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts a new stream in the place of an empty one that does not get out of a recording: where something has spoiled one, AMD's runtime
+    /// before <https://github.com/ROCm/rocm-systems/pull/6509> keeps it, and refuses whatever its stream is asked for.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`] where the runtime gives no other one.
+    pub(super) fn renew_stream(&self) -> Result<(), DeviceError> {
+        let driver = &self.card.driver;
+        // It goes first, as less may be asked for while something is recorded. What is said of it is no news.
+        // SAFETY: the stream is empty, and nobody uses its handle again: either another one takes its place, or the device is lost.
+        let _ = driver.ask("hipStreamDestroy", |hip| unsafe { (hip.hipStreamDestroy)(self.card.stream()) });
+        let stream = new_stream(driver).map_err(|error| driver.lose(error.to_string()))?;
+        self.card.stream.store(stream.cast(), Ordering::Relaxed);
         Ok(())
     }
 

@@ -26,7 +26,7 @@ const LOST: [hipError_t; 8] = [
 
 /// What to do where the runtime finds no device, or not the one that it found before.
 const NO_DEVICE: &str = "the kernel's driver has no device for HIP: is there a /dev/kfd, is the user in the groups render and video, \
-                         and is it a GPU that ROCm knows? See docs/hip.md";
+                         and is it a GPU that ROCm knows? See docs/hip-troubleshooting.md";
 
 /// What to do where an object is refused.
 const REFUSED_OBJECT: &str =
@@ -162,6 +162,12 @@ impl Driver {
         DeviceError::Driver { device: self.id.to_string(), detail }
     }
 
+    /// Takes the device for lost, for this reason if it is the first one.
+    pub(crate) fn lose(&self, detail: String) -> DeviceError {
+        let detail = self.lost.get_or_init(|| detail).clone();
+        DeviceError::Lost { device: self.id.to_string(), detail }
+    }
+
     fn alive(&self) -> Result<(), DeviceError> {
         match self.lost.get() {
             Some(detail) => Err(DeviceError::Lost { device: self.id.to_string(), detail: detail.clone() }),
@@ -175,10 +181,7 @@ impl Driver {
         let Err(error) = self.hip.check(code) else { return Ok(()) };
         let detail = format!("{function}: {error}");
         if LOST.contains(&code) {
-            return Err(DeviceError::Lost {
-                device: self.id.to_string(),
-                detail: self.lost.get_or_init(|| detail).clone(),
-            });
+            return Err(self.lose(detail));
         }
         Err(match code {
             hipErrorOutOfMemory | hipErrorRuntimeMemory => self.out_of_memory(function, 0),

@@ -4,7 +4,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use gemma_hal::DeviceError;
-use hip_sys::{hipGraph_t, hipGraphExec_t, hipStreamCaptureModeThreadLocal};
+use hip_sys::{hipGraph_t, hipGraphExec_t, hipStreamCaptureModeThreadLocal, hipStreamCaptureStatusNone};
 
 use super::card::{Card, Retired, Turn};
 
@@ -18,10 +18,11 @@ pub(crate) struct Graph {
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// Records what `launch` launches, without running it.
+    /// Records what `launch` launches, without running it. The stream must be empty: after a failure it may be another one.
     ///
     /// # Errors
-    /// What the runtime says, [`DeviceError::Unsupported`] among it where it does not record; nothing has run then.
+    /// What the runtime says, [`DeviceError::Unsupported`] among it where it does not record; nothing has run then, and nothing is recorded
+    /// any more.
     pub(crate) fn record(
         turn: &Turn<'_>,
         launch: impl FnOnce() -> Result<(), DeviceError>,
@@ -38,12 +39,23 @@ impl Graph {
             // SAFETY: the place lives as long as the call, and the stream as long as the card.
             unsafe { (hip.hipStreamEndCapture)(card.stream(), &raw mut graph) }
         });
-        let recorded = launched.and(ended).and_then(|()| Self::instantiate(card, graph));
+        let left = if ended.is_err() { Self::leave(turn) } else { Ok(()) };
+        let recorded = left.and(launched).and(ended).and_then(|()| Self::instantiate(card, graph));
         if !graph.is_null() {
             // SAFETY: nobody has the graph, of which what runs is made, any more.
             let _ = driver.ask("hipGraphDestroy", |hip| unsafe { (hip.hipGraphDestroy)(graph) });
         }
         recorded
+    }
+
+    /// Sees to it that the stream is one that runs what it is asked for.
+    fn leave(turn: &Turn<'_>) -> Result<(), DeviceError> {
+        let (card, mut status) = (turn.card(), hipStreamCaptureStatusNone);
+        let asked = card.driver.ask("hipStreamIsCapturing", |hip| {
+            // SAFETY: the place lives as long as the call, and the stream as long as the card.
+            unsafe { (hip.hipStreamIsCapturing)(card.stream(), &raw mut status) }
+        });
+        if asked.is_ok() && status == hipStreamCaptureStatusNone { Ok(()) } else { turn.renew_stream() }
     }
 
     fn instantiate(card: &Arc<Card>, graph: hipGraph_t) -> Result<Self, DeviceError> {

@@ -14,4 +14,3 @@ pub(crate) use card::{Card, Turn, patience};
 pub(crate) use driver::{Driver, architecture_of};
 pub(crate) use event::Event;
 pub(crate) use graph::Graph;
-pub(crate) use module::{Image, KernelShape};

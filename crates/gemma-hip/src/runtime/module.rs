@@ -7,28 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use gemma_hal::DeviceError;
 use gemma_hip_kernels::Launch;
+use gemma_hip_kernels::images::{Image, KernelShape};
 use hip_sys::{HIP_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, hipFunction_t, hipModule_t};
 
 use super::driver::Driver;
-
-/// A code object, and what it says of its kernels.
-pub(crate) struct Image {
-    /// Name in errors.
-    pub(crate) file: String,
-    /// Its bytes, aligned as its header wants it.
-    pub(crate) words: Vec<u128>,
-    pub(crate) kernels: Vec<KernelShape>,
-}
-
-/// What is known of a kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct KernelShape {
-    pub(crate) name: String,
-    /// Bytes of its structure.
-    pub(crate) argument_bytes: usize,
-    /// Work-items of a block.
-    pub(crate) threads: u32,
-}
 
 /// A kernel that is loaded.
 struct Kernel {
