@@ -42,6 +42,15 @@ pub struct GemmError {
     most: u64,
 }
 
+/// What is built: Gemma 3n E2B's projections of the residual stream, its feed-forward network's way up and down. Rows are those of
+/// one call; other numbers of rows and columns are other instructions for the same array.
+pub const DESIGNS: [Gemm; 4] = [
+    Gemm::new(Product::I8, Shape::new(256, 2048, 2048)),
+    Gemm::new(Product::I8, Shape::new(256, 2048, 8192)),
+    Gemm::new(Product::I8, Shape::new(256, 8192, 2048)),
+    Gemm::new(Product::Bf16, Shape::new(256, 2048, 2048)),
+];
+
 /// Most of any size: more elements than any model's matrix has in one direction, and few enough that no sum here overflows.
 pub const MAX_SIZE: u64 = 1 << 24;
 
@@ -83,8 +92,8 @@ impl Gemm {
 
     fn sizes(&self) -> Result<(), GemmError> {
         let (tile, block, shape) = (self.tile, self.product.block(), self.shape);
-        let positive = |what, size, multiple: u64, most| {
-            let fine = size > 0 && size <= most && multiple > 0 && size % multiple == 0;
+        let positive = |what, size: u64, multiple: u64, most| {
+            let fine = size > 0 && size <= most && multiple > 0 && size.is_multiple_of(multiple);
             if fine { Ok(()) } else { Err(GemmError { what, size, multiple, most }) }
         };
         // Kernels multiply two by two blocks at a time.

@@ -118,7 +118,8 @@ impl Lowered {
                     let names = if direction == Direction::In { &link.inputs } else { &link.outputs };
                     names.iter().position(|name| *name == fifo.name).map(|at| (at, names.len()))
                 };
-                let found = design.links.iter().enumerate().find_map(|(at, link)| Some((at, link, side(link)?)));
+                let found =
+                    design.links.iter().enumerate().find_map(|(at, link)| Some((at, link, side(link)?)));
                 let Some((index, link, (at, of))) = found else { return Memory::Host };
                 let pool = *links.get_mut(index).and_then(Option::as_mut).unwrap_or(&mut self.pools.len());
                 if pool == self.pools.len() {

@@ -5,7 +5,9 @@
 use std::fmt::{self, Display, Write as _};
 
 use crate::array::Kind;
-use crate::design::{Command, Core, Copy, Design, Dimension, Element, Fifo, Function, Link, Object, Step, Tile};
+use crate::design::{
+    Command, Copy, Core, Design, Dimension, Element, Fifo, Function, Link, Object, Step, Tile,
+};
 
 /// The device that designs are for: the whole array of Phoenix and Hawk Point.
 const DEVICE: &str = "npu1";
@@ -93,7 +95,8 @@ impl Writer<'_> {
         self.steps(&core.steps, &mut Vec::new(), &mut next, 6)?;
         writeln!(self.out, "      aie.end")?;
         // Versions before March 2026 read the file from here, later ones from the functions.
-        let link = file(self.design, &core.steps).map_or(String::new(), |file| format!("link_with = \"{file}\", "));
+        let link =
+            file(self.design, &core.steps).map_or(String::new(), |file| format!("link_with = \"{file}\", "));
         writeln!(self.out, "    }} {{{link}stack_size = {} : i32}}", core.stack)
     }
 

@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{Random, matrices, product};
 use gemma_npu_kernels::design::{Command, Copy, Design, Dimension, Step};
-use gemma_npu_kernels::gemm::Gemm;
+use gemma_npu_kernels::gemm::{DESIGNS, Gemm};
 use gemma_npu_kernels::kernels::{Plain, Product, Shape};
 use gemma_npu_kernels::simulate::{Report, SimulationError, Simulator};
 use proptest::prelude::*;
@@ -31,7 +33,8 @@ fn shapes() -> impl Strategy<Value = Gemm> {
     (product, [1..=3_u64, 1..=4, 1..=3], [1..=3_u64, 1..=3, 1..=3]).prop_map(|(product, tile, times)| {
         let block = product.block();
         let tile = Shape::new(2 * block.rows * tile[0], block.depth * tile[1], 2 * block.columns * tile[2]);
-        let shape = Shape::new(4 * tile.rows * times[0], 2 * tile.depth * times[1], 4 * tile.columns * times[2]);
+        let shape =
+            Shape::new(4 * tile.rows * times[0], 2 * tile.depth * times[1], 4 * tile.columns * times[2]);
         Gemm { product, shape, tile }
     })
 }
@@ -54,6 +57,15 @@ fn tiles_that_are_built_have_the_product() {
         let report = run(&Gemm::new(product, shape), 1);
         // Each core clears four tiles and adds two products to each.
         assert_eq!(report.calls, 16 * 4 * 3);
+    }
+}
+
+#[test]
+fn the_depths_that_are_built_have_the_product() {
+    for depth in BTreeSet::from(DESIGNS.map(|gemm| gemm.shape.depth)) {
+        let tile = Shape::new(8, Product::I8.tile().depth, 16);
+        let shape = Shape::new(4 * tile.rows, depth, 4 * tile.columns);
+        run(&Gemm { product: Product::I8, shape, tile }, depth);
     }
 }
 
@@ -105,7 +117,9 @@ fn what_goes_wrong_in_time_is_found() {
         // Half of the depth never comes.
         (
             |design| {
-                copy(design, "b_to_memory_1", |_, copy| copy.dimensions[1] = Dimension { size: 1, stride: 0 });
+                copy(design, "b_to_memory_1", |_, copy| {
+                    copy.dimensions[1] = Dimension { size: 1, stride: 0 }
+                });
             },
             "waits for b_to_cores_1",
         ),

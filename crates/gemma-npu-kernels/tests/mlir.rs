@@ -79,7 +79,8 @@ fn a_core_is_as_the_compiler_reads_it() {
 fn an_order_at_a_consumer_stands_behind_its_tile() {
     let mut design = Gemm::new(Product::Bf16, Shape::new(256, 128, 128)).design().unwrap();
     let fifo = design.fifos.iter_mut().find(|fifo| fifo.name == "b_to_memory_1").unwrap();
-    fifo.consumers[0].from_stream = vec![Dimension { size: 1024, stride: 2 }, Dimension { size: 2, stride: 1 }];
+    fifo.consumers[0].from_stream =
+        vec![Dimension { size: 1024, stride: 2 }, Dimension { size: 2, stride: 1 }];
     let text = mlir::text(&design);
     let wanted = "@b_to_memory_1(%tile_1_0, {%tile_1_1 dimensionsFromStream [<size = 1024, stride = 2>, <size = 2, stride = 1>]}, 2 : i32)";
     assert!(text.contains(wanted), "{text}");

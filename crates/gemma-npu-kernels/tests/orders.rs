@@ -1,8 +1,8 @@
 //! The order in which the ends of a fifo take elements, over a design of one core that copies.
 
 use gemma_npu_kernels::design::{
-    Argument, Command, Consumer, Copy, Core, Design, Dimension, Element, Fifo, Function, Link, Object, Sequence, Step,
-    Tile,
+    Argument, Command, Consumer, Copy, Core, Design, Dimension, Element, Fifo, Function, Link, Object,
+    Sequence, Step, Tile,
 };
 use gemma_npu_kernels::simulate::{Kernels, Simulator};
 

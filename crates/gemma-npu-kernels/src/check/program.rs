@@ -19,7 +19,7 @@ pub(super) fn check(design: &Design, faults: &mut Faults) {
         let there = tile.kind() == Kind::Core && tile.column < COLUMNS && tile.row < ROWS;
         faults.unless(there, &place, || "there is no core".to_owned());
         faults.unless(seen.insert(tile), &place, || "has two programs".to_owned());
-        faults.unless(core.stack > 0 && core.stack % STACK == 0, &place, || {
+        faults.unless(core.stack > 0 && core.stack.is_multiple_of(STACK), &place, || {
             format!("a stack of {} bytes is no positive multiple of {STACK}", core.stack)
         });
         let mut reader = Reader { design, core, place, held: BTreeSet::new(), used: BTreeSet::new(), faults };
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
         });
         // The compiler unrolls a loop by the depths of its fifos, and takes for granted that it ends on the first object.
         let depths: Vec<u64> = depths.collect();
-        if times == 0 || depths.iter().any(|depth| *depth > 0 && times % depth != 0) {
+        if times == 0 || depths.iter().any(|depth| *depth > 0 && !times.is_multiple_of(*depth)) {
             self.add(format!("a loop of {times} is no positive multiple of its fifos' depths {depths:?}"));
         }
     }

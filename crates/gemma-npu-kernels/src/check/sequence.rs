@@ -51,7 +51,7 @@ pub(super) fn check(design: &Design, faults: &mut Faults) {
     for (name, of) in begun {
         let Some(fifo) = design.fifo(name) else { continue };
         let object = fifo.object.bytes();
-        faults.unless(object > 0 && of.bytes % object == 0, name, || {
+        faults.unless(object > 0 && of.bytes.is_multiple_of(object), name, || {
             format!("{} bytes are copied, no whole number of objects of {object}", of.bytes)
         });
         let out = fifo.producer.kind() != Kind::Shim;
@@ -71,8 +71,8 @@ fn check_copy(design: &Design, copy: &Copy, place: &str, faults: &mut Faults) {
     let Some(argument) = design.sequence.arguments.get(copy.argument) else {
         return faults.add(place, format!("there is no argument {}", copy.argument));
     };
-    let shim = fifo.producer.kind() == Kind::Shim
-        || fifo.consumers.iter().any(|end| end.tile.kind() == Kind::Shim);
+    let shim =
+        fifo.producer.kind() == Kind::Shim || fifo.consumers.iter().any(|end| end.tile.kind() == Kind::Shim);
     faults.unless(shim, place, || "has no end in the shim".to_owned());
     faults.unless(argument.object.element == fifo.object.element, place, || {
         format!("the fifo is not of {}", argument.object.element.name())
@@ -94,7 +94,7 @@ fn loops(copy: &Copy, argument: &Argument, place: &str, faults: &mut Faults) {
         format!("reaches element {last:?} of {}", object.count)
     });
     let start = copy.offset.saturating_mul(bytes);
-    faults.unless(start % WORD == 0, place, || format!("begins at byte {start}, not at a word"));
+    faults.unless(start.is_multiple_of(WORD), place, || format!("begins at byte {start}, not at a word"));
     faults.unless(iteration.size <= ITERATIONS, place, || {
         format!("is repeated {} times, at most {ITERATIONS}", iteration.size)
     });
@@ -110,8 +110,18 @@ fn loops(copy: &Copy, argument: &Argument, place: &str, faults: &mut Faults) {
     let limits = Kind::Shim.limits();
     let short = if straight { Dimension { size: WORD / bytes, stride: 1 } } else { inner };
     let row = inner.size.saturating_mul(bytes);
-    faults.unless(row % WORD == 0, place, || format!("{row} bytes in a row are no whole words of {WORD}"));
+    faults.unless(row.is_multiple_of(WORD), place, || {
+        format!("{row} bytes in a row are no whole words of {WORD}")
+    });
     transfers::words(place, short, &outer, &outer[1..], bytes, &limits, faults);
     // The iteration has a step register of the same width.
-    transfers::words(place, Dimension { size: WORD / bytes, stride: 1 }, &[iteration], &[], bytes, &limits, faults);
+    transfers::words(
+        place,
+        Dimension { size: WORD / bytes, stride: 1 },
+        &[iteration],
+        &[],
+        bytes,
+        &limits,
+        faults,
+    );
 }

@@ -55,7 +55,7 @@ fn is_symbol(name: &str) -> bool {
 
 fn whole_words(place: &str, object: Object, faults: &mut Faults) {
     let bytes = object.bytes();
-    faults.unless(bytes > 0 && bytes % WORD == 0, place, || {
+    faults.unless(bytes > 0 && bytes.is_multiple_of(WORD), place, || {
         format!("{bytes} bytes are no positive number of words of {WORD}")
     });
 }

@@ -35,8 +35,7 @@ fn loops(fifo: &Fifo, tile: Tile, dimensions: &[Dimension], moved: Object, fault
     faults.unless(dimensions.len() <= limits.dimensions, &place, || {
         format!("{} nested loops, at most {}", dimensions.len(), limits.dimensions)
     });
-    let counts = dimensions.iter().map(|dimension| dimension.size);
-    let all = counts.fold(Some(1_u64), |all, size| all?.checked_mul(size));
+    let all = dimensions.iter().try_fold(1_u64, |all, dimension| all.checked_mul(dimension.size));
     faults.unless(all == Some(moved.count), &place, || {
         format!("loops over {all:?} elements of {}", moved.count)
     });
@@ -55,7 +54,8 @@ fn loops(fifo: &Fifo, tile: Tile, dimensions: &[Dimension], moved: Object, fault
         });
     }
     // Where a transfer has all loops that there are, it ends with the outermost, which nothing counts.
-    let counted = if dimensions.len() == limits.dimensions { outer.get(1..).unwrap_or_default() } else { outer };
+    let counted =
+        if dimensions.len() == limits.dimensions { outer.get(1..).unwrap_or_default() } else { outer };
     words(&place, *inner, outer, counted, bytes, &limits, faults);
 }
 
@@ -73,13 +73,17 @@ pub(super) fn words(
         format!("elements of {bytes} bytes must be next to each other, not {} apart", inner.stride)
     });
     let row = inner.size.saturating_mul(bytes);
-    faults.unless(row % WORD == 0, place, || format!("{row} bytes in a row are no whole words of {WORD}"));
+    faults.unless(row.is_multiple_of(WORD), place, || {
+        format!("{row} bytes in a row are no whole words of {WORD}")
+    });
     faults.unless(row / WORD <= limits.wrap, place, || {
         format!("{} words in a row, at most {}", row / WORD, limits.wrap)
     });
     for dimension in std::iter::once(&inner).filter(|_| bytes == WORD).chain(outer) {
         let step = dimension.stride.saturating_mul(bytes);
-        faults.unless(step % WORD == 0, place, || format!("steps of {step} bytes are no whole words of {WORD}"));
+        faults.unless(step.is_multiple_of(WORD), place, || {
+            format!("steps of {step} bytes are no whole words of {WORD}")
+        });
         faults.unless(step / WORD <= limits.step, place, || {
             format!("steps of {} words, at most {}", step / WORD, limits.step)
         });

@@ -74,8 +74,9 @@ impl Pools {
 
     /// What is filled and waits for somebody.
     pub(super) fn left(&self) -> impl Iterator<Item = String> {
-        self.0.iter().filter(|state| state.filled.iter().any(|filled| *filled > 0)).map(|state| {
-            format!("{} holds filled objects: {:?} by part", state.pool.tile, state.filled)
-        })
+        self.0
+            .iter()
+            .filter(|state| state.filled.iter().any(|filled| *filled > 0))
+            .map(|state| format!("{} holds filled objects: {:?} by part", state.pool.tile, state.filled))
     }
 }

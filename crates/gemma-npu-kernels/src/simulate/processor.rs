@@ -112,11 +112,15 @@ impl<'a> Processor<'a> {
         pools: &mut Pools,
         kernels: &mut impl Kernels,
     ) -> Result<(), SimulationError> {
-        let places: Vec<_> =
-            fifos.iter().filter_map(|fifo| self.ends.get(&**fifo)).map(|end| (end.pool, end.object)).collect();
+        let places: Vec<_> = fifos
+            .iter()
+            .filter_map(|fifo| self.ends.get(&**fifo))
+            .map(|end| (end.pool, end.object))
+            .collect();
         let take = |(pool, object): &(usize, usize)| pools.object(*pool, *object).map(std::mem::take);
         let mut objects: Vec<Vec<u8>> = places.iter().filter_map(take).collect();
-        let failed = |problem| SimulationError::Kernel(format!("core at {}: {function}: {problem}", self.tile));
+        let failed =
+            |problem| SimulationError::Kernel(format!("core at {}: {function}: {problem}", self.tile));
         kernels.call(function, &mut objects).map_err(failed)?;
         for ((pool, object), bytes) in places.into_iter().zip(objects) {
             if let Some(place) = pools.object(pool, object) {

@@ -122,7 +122,8 @@ impl Stream {
             if !ready {
                 break;
             }
-            let left = self.channels().filter_map(|channel| Some(channel.running.as_ref()?.walk.left())).min();
+            let left =
+                self.channels().filter_map(|channel| Some(channel.running.as_ref()?.walk.left())).min();
             let words = left.unwrap_or(0).min(most - moved);
             for _ in 0..words {
                 let word = self.sender.read(pools, arguments);
