@@ -48,7 +48,8 @@ pub struct Limits {
 pub const DESCRIPTORS_BY_PARITY: u32 = 24;
 /// Most times that a shim's transfer can be repeated.
 pub const ITERATIONS: u64 = 64;
-/// Transfers that may wait at a channel of the shim, the running one included.
+/// Transfers that may wait at a channel of the shim. Its queue has as many places; the running one is counted here too, to be on the safe
+/// side.
 pub const QUEUE: usize = 4;
 /// Largest count of a loop of a transfer inside of the array, in elements: a limit of the verifier's, below the hardware's.
 pub const VERIFIED_SIZE: u64 = 512;

@@ -164,7 +164,7 @@ impl Lowered {
         match &end.memory {
             Memory::Host => 0,
             Memory::Pool { pool, parts } => {
-                self.pools.get(*pool).map_or(0, |pool| pool.depth) * parts.len() as u32
+                self.pools.get(*pool).map_or(0, |pool| pool.depth.saturating_mul(parts.len() as u32))
             }
         }
     }

@@ -228,6 +228,46 @@ fn each_fault_is_found() {
     }
 }
 
+/// One number of a design, to set.
+type Set = fn(&mut Design, u64);
+
+const NUMBERS: [Set; 17] = [
+    |d, n| d.fifos[1].depth = n as u32,
+    |d, n| d.fifos.iter_mut().for_each(|f| f.depth = n as u32),
+    |d, n| d.fifos[1].object.count = n,
+    |d, n| d.fifos.iter_mut().for_each(|f| f.object.count = n),
+    |d, n| d.fifos[1].to_stream[0].size = n,
+    |d, n| d.fifos[1].to_stream[1].stride = n,
+    |d, n| d.fifos[1].to_stream.iter_mut().for_each(|l| *l = Dimension { size: n, stride: n }),
+    |d, n| d.fifos[1].producer.column = n as u8,
+    |d, n| d.fifos[1].consumers[0].tile.row = n as u8,
+    |d, n| d.links[8].offsets[1] = n,
+    |d, n| d.cores[0].stack = n,
+    |d, n| d.cores[3].tile.row = n as u8,
+    |d, n| *outer(d).0 = n,
+    |d, n| d.sequence.arguments[1].object.count = n,
+    |d, n| copy(d, |c| c.offset = n),
+    |d, n| copy(d, |c| c.dimensions = [Dimension { size: n, stride: n }; 4]),
+    |d, n| {
+        copy(d, |c| {
+            c.argument = n as usize;
+            c.descriptor = n as u32;
+        });
+    },
+];
+
+#[test]
+fn no_number_is_too_large_to_be_refused() {
+    for set in NUMBERS {
+        for number in [u64::MAX, u64::MAX / 2, u64::MAX - 3, 1 << 32, u64::from(u32::MAX), 255] {
+            let mut design = design();
+            set(&mut design, number);
+            // Some are fine; what counts is an answer.
+            let _ = check(&design);
+        }
+    }
+}
+
 #[test]
 fn sizes_that_the_array_cannot_divide_are_refused() {
     let tile = Product::I8.tile();

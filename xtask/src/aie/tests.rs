@@ -13,6 +13,7 @@ use gemma_npu_kernels::kernels::{Product, Shape};
 use tempfile::TempDir;
 
 use super::device;
+use super::host::Host;
 use super::manifest::{self, Manifest};
 use super::tools::{Flags, Tools};
 
@@ -134,6 +135,16 @@ const FILES: [&str; 3] =
 
 fn names(manifest: &Manifest) -> Vec<&str> {
     manifest.files.iter().map(|file| &*file.name).collect()
+}
+
+#[test]
+fn kernels_are_right_on_this_machine_and_in_the_simulated_array() {
+    let folder = TempDir::new().unwrap();
+    let host = Host::build(&sources(), folder.path()).unwrap();
+    host.check().unwrap();
+    for product in Product::ALL {
+        super::simulate(product, &host).unwrap();
+    }
 }
 
 #[test]

@@ -106,13 +106,14 @@ fn check_link(design: &Design, link: &Link, faults: &mut Faults) {
     faults.unless(meets, &place, || "does not meet in one memory tile".to_owned());
     let alike = many.iter().all(|fifo| fifo.depth == one.depth && fifo.object.element == one.object.element);
     faults.unless(alike, &place, || "has fifos of different depths or elements".to_owned());
-    let total: u64 = many.iter().map(|fifo| fifo.object.count).sum();
+    let total = many.iter().fold(0_u64, |sum, fifo| sum.saturating_add(fifo.object.count));
     faults.unless(total == one.object.count, &place, || {
         format!("has {total} elements on one side and {} on the other", one.object.count)
     });
-    let begin = many.iter().scan(0, |sum, fifo| {
-        *sum += fifo.object.count;
-        Some(*sum - fifo.object.count)
+    let begin = many.iter().scan(0_u64, |sum, fifo| {
+        let begin = *sum;
+        *sum = begin.saturating_add(fifo.object.count);
+        Some(begin)
     });
     let wanted: Vec<u64> = if many.len() > 1 { begin.collect() } else { Vec::new() };
     faults.unless(link.offsets == wanted, &place, || {

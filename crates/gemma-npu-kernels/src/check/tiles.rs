@@ -31,10 +31,11 @@ pub(super) fn check(design: &Design, lowered: &Lowered, faults: &mut Faults) -> 
                 Direction::In => of.inputs += 1,
                 Direction::Out => of.outputs += 1,
             }
-            of.descriptors += lowered.descriptors(end);
+            of.descriptors = of.descriptors.saturating_add(lowered.descriptors(end));
         }
         if end.tile.kind() == Kind::Memory {
-            *parity.entry((end.tile, end.channel % 2)).or_default() += lowered.descriptors(end);
+            let of = parity.entry((end.tile, end.channel % 2)).or_default();
+            *of = of.saturating_add(lowered.descriptors(end));
         }
     }
     for (tile, descriptors) in by_shim(design) {
