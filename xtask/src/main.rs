@@ -3,6 +3,7 @@
 //! Nothing that is shipped depends on this program. It stands above the libraries and below nobody.
 #![expect(clippy::print_stdout, reason = "a command-line program reports on stdout")]
 
+mod aie;
 mod default_model;
 mod dist;
 mod fuzz;
@@ -64,6 +65,9 @@ enum Chore {
         /// The emulation alone
         #[arg(long)]
         emulation: bool,
+        /// Core kernels and designs for AMD's XDNA NPU; what needs Peano and mlir-aie is made where they are installed
+        #[arg(long)]
+        aie: bool,
         /// Processors to build for
         #[arg(long, value_delimiter = ',', default_values = gemma_hip_kernels::objects::ARCHITECTURES)]
         arch: Vec<String>,
@@ -98,7 +102,14 @@ fn main() -> anyhow::Result<()> {
         Chore::Goldens { check, python } => goldens::make(root, &python, check),
         Chore::Fuzz { targets, seconds, jobs } => fuzz::run(root, targets, seconds, jobs),
         Chore::Radv { check, skip_older } => radv::run(root, check, skip_older),
-        Chore::BuildKernels { hip, emulation, arch: architectures, check } => {
+        Chore::BuildKernels { hip, emulation, aie, arch: architectures, check } => {
+            // All where nothing is asked for.
+            if aie || !hip && !emulation {
+                aie::run(root, check)?;
+            }
+            if aie && !hip && !emulation {
+                return Ok(());
+            }
             kernels::run(root, &kernels::Options { hip, emulation, architectures, check })
         }
         Chore::Dist { program } => dist::run(root, program),

@@ -13,7 +13,7 @@ type Layer = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 /// Lowest first. Only the program, tests, benches and what joins a backend with another framework name one; a backend never
 /// knows the model, though its tests may run one.
-const LAYERS: [Layer; 17] = [
+const LAYERS: [Layer; 18] = [
     ("gemma-hal", &[], &[]),
     ("gemma-cpu", &["gemma-hal"], &["gemma-matformer"]),
     // What kernels are called with; it talks to no GPU.
@@ -33,6 +33,8 @@ const LAYERS: [Layer; 17] = [
     ("gemma-hip-cuda", &["hip-sys"], &[]),
     // Executes kernels' machine code in tests; it knows none of us, and nothing that is shipped knows it.
     ("gemma-rdna3", &[], &[]),
+    // Designs for the NPU as data; it knows no compiler and no driver, and until there is a backend none of us.
+    ("gemma-npu-kernels", &[], &[]),
     ("gemma-matformer", &["gemma-hal"], &["gemma-cpu"]),
     ("gemma-text", &[], &[]),
     ("gemma-orchestrator", &["gemma-hal", "gemma-matformer", "gemma-text"], &["gemma-cpu", "gemma-igpu"]),
@@ -61,6 +63,7 @@ const LAYERS: [Layer; 17] = [
             "gemma-hal",
             "gemma-hip-kernels",
             "gemma-matformer",
+            "gemma-npu-kernels",
             "gemma-text",
             "gemma-orchestrator",
             "gemma-cli",
