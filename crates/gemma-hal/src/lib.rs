@@ -16,6 +16,7 @@ mod device;
 mod dtype;
 mod error;
 pub mod fault;
+pub mod inputs;
 pub mod null;
 pub mod op;
 mod plan;

@@ -33,7 +33,7 @@ pub const OPERATIONS: [(&str, &[&str]); 22] = [
     ("products", &["products_"]),
     ("rotary", &["rotary_"]),
     ("shortlist", &["shortlist_", "argmax"]),
-    ("sparse_cut", &["sparse_cut"]),
+    ("sparse_cut", &["sparse_cut_"]),
     ("sparse_down", &["sparse_down_"]),
     ("sparse_up", &["sparse_up_"]),
     ("streams", &["altup_", "attention_residual", "per_layer_add"]),

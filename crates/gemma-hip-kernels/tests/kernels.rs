@@ -1,7 +1,10 @@
 //! Kernels that no plan is made of, what code objects say of arguments, and the library that stands in for a GPU.
 
+#![expect(clippy::print_stdout, reason = "what each kernel was off by, for who asks with --nocapture")]
+
 mod support;
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs;
 
@@ -9,6 +12,7 @@ use gemma_hal::conformance::nmse;
 use gemma_hip_kernels::arguments::{RmsNorm, SIZES};
 use gemma_hip_kernels::{Address, objects};
 use support::alone::{self, values};
+use support::results::Results;
 use support::{Emulator, attention, build_folder};
 
 /// The largest value of a figure that stands behind each kernel's name in a manifest.
@@ -43,10 +47,13 @@ fn structures_are_as_large_as_code_objects_say() {
 #[test]
 fn kernels_that_no_plan_is_made_of() {
     let mut emulator = Emulator::new();
-    alone::products_through_matrix_units(&mut emulator);
-    attention::of_many_rows(&mut emulator);
-    alone::the_largest_logit(&mut emulator);
-    alone::a_list_of_the_largest_logits(&mut emulator);
+    let mut results = Results::default();
+    alone::products_through_matrix_units(&mut emulator, &mut results);
+    attention::of_many_rows(&mut emulator, &mut results);
+    alone::units_behind_a_cutoff(&mut emulator, &mut results);
+    alone::the_largest_logit(&mut emulator, &mut results);
+    alone::a_list_of_the_largest_logits(&mut emulator, &mut results);
+    results.lines(&BTreeMap::new()).iter().for_each(|line| println!("{line}"));
 }
 
 /// `gemma_emulated_launch`.

@@ -63,7 +63,7 @@ fn agrees(dtype: DType, activations: Activations, turns: bool, bound: f64) {
     // A layer of decode is few launches: nothing of it is done step by step.
     let kernels = device.kernels();
     let mut expected =
-        vec!["products_", "attention_step_f16", "sparse_cut", "sparse_up_", "per_layer_gate_", "gated_"];
+        vec!["products_", "attention_step_f16", "sparse_cut_2", "sparse_up_", "per_layer_gate_", "gated_"];
     expected.extend(turns.then_some("sparse_down_"));
     for together in expected {
         assert!(kernels.iter().any(|kernel| kernel.starts_with(together)), "{together} in {kernels:?}");

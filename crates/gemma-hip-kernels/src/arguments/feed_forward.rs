@@ -113,7 +113,13 @@ pub struct FeedForwardCut {
 impl SparseCut {
     /// For one row.
     pub fn launch(&self) -> Launch {
-        Launch::new("sparse_cut", [1, 1, 1], 1024, self)
+        // Fours that each of 1,024 work-items has.
+        let slices = match self.width {
+            ..=8_192 => 2,
+            ..=16_384 => 4,
+            _ => 8,
+        };
+        Launch::new(format!("sparse_cut_{slices}"), [1, 1, 1], 1024, self)
     }
 }
 

@@ -48,7 +48,7 @@ pub const SIZES: [(&str, usize); 40] = [
     ("activation_rounded", size_of::<ActivationRounded>()),
     ("gemm_tile_", size_of::<Gemm>()),
     ("gemm_wmma_", size_of::<Gemm>()),
-    ("sparse_cut", size_of::<SparseCut>()),
+    ("sparse_cut_", size_of::<SparseCut>()),
     ("sparse_up_", size_of::<SparseUp>()),
     ("sparse_down_", size_of::<SparseDown>()),
     ("feed_forward_gate", size_of::<FeedForwardGate>()),

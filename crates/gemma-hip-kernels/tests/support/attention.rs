@@ -1,6 +1,7 @@
 //! Attention of many rows against its definition: heads of several sizes and groups, windows, a ring that has gone round.
 
 use super::alone::values;
+use super::results::Results;
 use super::{Bank, Runner};
 use gemma_hal::conformance::nmse;
 use gemma_hal::{DType, block};
@@ -31,14 +32,14 @@ const CASES: [Case; 4] = [
 ];
 
 /// The kernels for each kind of cache, with activations as they are and rounded.
-pub fn of_many_rows(runner: &mut dyn Runner) {
+pub fn of_many_rows(runner: &mut dyn Runner, results: &mut Results) {
     for (case, seed) in CASES.iter().zip(1..) {
         for (dtype, activations, bound) in [
             (DType::F32, Activations::Float32, 1e-11),
             (DType::F16, Activations::Float32, 1e-11),
             (DType::F16, Activations::Rounded, 1e-6),
         ] {
-            let error = error_of(runner, case, dtype, activations, seed);
+            let error = error_of(runner, results, case, dtype, activations, seed);
             let Case { heads, key_heads, dim, rows, .. } = case;
             assert!(
                 error < bound,
@@ -62,7 +63,14 @@ fn cached(bank: &mut Bank, case: &Case, dtype: DType, seed: u64) -> (Vec<f32>, S
     (positions, Slots { words, scales: Address::NULL })
 }
 
-fn error_of(runner: &mut dyn Runner, case: &Case, dtype: DType, activations: Activations, seed: u64) -> f64 {
+fn error_of(
+    runner: &mut dyn Runner,
+    results: &mut Results,
+    case: &Case,
+    dtype: DType,
+    activations: Activations,
+    seed: u64,
+) -> f64 {
     let &Case { heads, key_heads, dim, start, rows, window, capacity } = case;
     let mut bank = Bank::default();
     let (keys, cached_keys) = cached(&mut bank, case, dtype, 2 * seed);
@@ -83,7 +91,8 @@ fn error_of(runner: &mut dyn Runner, case: &Case, dtype: DType, activations: Act
         dim: dim as u32,
         padding: 0,
     };
-    runner.run(&attention.launch(dtype, activations), &mut bank).unwrap();
+    let launch = attention.launch(dtype, activations);
+    runner.run(&launch, &mut bank).unwrap();
     let mut expected = Vec::new();
     for (item, query) in queries.chunks(dim).enumerate() {
         let (row, head) = (item / heads, item % heads);
@@ -100,5 +109,7 @@ fn error_of(runner: &mut dyn Runner, case: &Case, dtype: DType, activations: Act
             (weights.iter().zip(values).map(|(weight, value)| weight * value).sum::<f64>() / total) as f32
         }));
     }
-    nmse(&bank.read(attention.output), &expected)
+    let error = nmse(&bank.read(attention.output), &expected);
+    results.add(&launch.kernel, error);
+    error
 }

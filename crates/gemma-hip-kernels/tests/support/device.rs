@@ -25,8 +25,8 @@ const MOST_PIECES: usize = 60_000;
 struct Shared {
     bank: Bank,
     emulator: Box<dyn Runner>,
-    /// Names of kernels that have been run.
-    kernels: BTreeSet<String>,
+    /// Names of kernels that have been run, by the plan they were run for.
+    kernels: Vec<BTreeSet<String>>,
 }
 
 /// The device.
@@ -54,7 +54,7 @@ impl EmulatedDevice {
             features: Vec::new(),
             units: 1,
         };
-        let shared = Shared { bank: Bank::default(), emulator: Box::new(runner), kernels: BTreeSet::new() };
+        let shared = Shared { bank: Bank::default(), emulator: Box::new(runner), kernels: Vec::new() };
         Self {
             info,
             budget: Budget::new(NAME, 1 << 30),
@@ -66,7 +66,12 @@ impl EmulatedDevice {
 
     /// Names of the kernels that have been run so far.
     pub fn kernels(&self) -> Vec<String> {
-        lock(&self.shared).kernels.iter().cloned().collect()
+        self.kernels_by_plan().into_iter().flatten().collect()
+    }
+
+    /// The same for each plan in the order in which they were prepared.
+    pub fn kernels_by_plan(&self) -> Vec<BTreeSet<String>> {
+        lock(&self.shared).kernels.clone()
     }
 }
 
@@ -88,6 +93,8 @@ impl Device for EmulatedDevice {
 
     fn prepare(&self, plan: Arc<Plan>) -> Result<Box<dyn Executable>, DeviceError> {
         let mut shared = lock(&self.shared);
+        let number = shared.kernels.len();
+        shared.kernels.push(BTreeSet::new());
         let bank = &mut shared.bank;
         if bank.len() > MOST_PIECES {
             bank.truncate(0);
@@ -126,6 +133,7 @@ impl Device for EmulatedDevice {
         let angles = RotaryTables::of(&plan);
         Ok(Box::new(EmulatedExecutable {
             plan,
+            number,
             weights: Weights { matrices, blocks, counters },
             angles,
             activations: self.activations,
@@ -174,6 +182,8 @@ struct Weights {
 
 struct EmulatedExecutable {
     plan: Arc<Plan>,
+    /// Among all plans of the device.
+    number: usize,
     weights: Weights,
     angles: RotaryTables,
     activations: Activations,
@@ -289,7 +299,7 @@ impl Executable for EmulatedExecutable {
         for launch in prepare::launches(plan, count, self.activations, &places) {
             let done = emulator.run(&launch, bank);
             done.map_err(|detail| DeviceError::Driver { device: NAME.to_owned(), detail })?;
-            kernels.insert(launch.kernel);
+            kernels[self.number].insert(launch.kernel);
         }
         self.output = plan.output().map_or(Vec::new(), |id| bank.read(places.buffers[id.index()]));
         bank.truncate(mark);

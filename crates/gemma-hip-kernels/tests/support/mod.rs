@@ -9,6 +9,7 @@ pub mod attention;
 pub mod built;
 pub mod device;
 pub mod machine;
+pub mod results;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

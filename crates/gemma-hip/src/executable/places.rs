@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use gemma_hal::inputs::Source;
 use gemma_hal::rotary::RotaryBase;
 use gemma_hal::{Arena, BufferId, DeviceError, NamedWeight, Op, Plan, WeightId, block};
 use gemma_hip_kernels::prepare::{self, CachedLayer, Memory, Table};
 use gemma_hip_kernels::{Address, Planes};
 
-use super::inputs::{Inputs, Source};
+use super::inputs::Inputs;
 use crate::cache::HipCache;
 use crate::device::Setup;
 use crate::runtime::{Buffer, Placement, Turn};

@@ -1,9 +1,9 @@
 //! Embeddings, the choice of output rows, and the logits.
 
 use gemma_hal::Op;
+use gemma_hal::inputs::Source;
 
 use super::Run;
-use super::inputs::Table;
 use super::launch::{self, Rows};
 use crate::gpu::Region;
 use crate::kernels::{per_layer, rows};
@@ -12,7 +12,7 @@ use cubecl::prelude::*;
 impl Run<'_> {
     pub(super) fn embed(&self, op: &Op) {
         let Op::Embed { output, .. } = op else { return };
-        self.copy(&self.inputs.table(Table::Embeddings(*output), 0, self.tokens), &self.region(*output));
+        self.copy(&self.inputs.table(Source::Embeddings(*output), 0, self.tokens), &self.region(*output));
     }
 
     pub(super) fn per_layer_embed(&self, op: &Op) {
@@ -21,7 +21,7 @@ impl Run<'_> {
             return;
         };
         let (count, kept) = (self.rows(op), blocks.len() * width);
-        let table = self.inputs.table(Table::Embeddings(*output), 0, self.tokens);
+        let table = self.inputs.table(Source::Embeddings(*output), 0, self.tokens);
         let (input, output, matrix) = (self.region(*input), self.region(*output), self.matrix(*projection));
         // Layers that lie side by side in the parent are one product.
         let mut done = 0;

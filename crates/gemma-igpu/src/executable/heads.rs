@@ -1,11 +1,11 @@
 //! Rotary embedding, the cache's write, and attention.
 
 use cubecl::prelude::*;
+use gemma_hal::inputs::Source;
 use gemma_hal::rotary::RotaryBase;
 use gemma_hal::{Op, Plan};
 
 use super::Run;
-use super::inputs::Table;
 use crate::cache::Layer;
 use crate::gpu::Gpu;
 use crate::kernels::attention_step as kernels;
@@ -31,7 +31,7 @@ impl Run<'_> {
         let Op::Rotary { heads, theta, stretch, cache_layer, query, key_value } = op else { return };
         let rows = self.rows(op);
         let base = RotaryBase { theta: *theta, stretch: *stretch, dim: heads.dim };
-        let angles = self.inputs.table(Table::Angles(base), self.tokens - rows, self.tokens);
+        let angles = self.inputs.table(Source::Angles(base), self.tokens - rows, self.tokens);
         let Some(kv) = key_value else {
             let Some(q) = query else { return };
             // SAFETY: a cube works on one head of one row; the regions hold all rows.
@@ -153,7 +153,7 @@ impl Run<'_> {
             return false;
         }
         let base = RotaryBase { theta: *theta, stretch: *stretch, dim: heads.dim };
-        let angles = self.inputs.table(Table::Angles(base), self.tokens - 1, self.tokens);
+        let angles = self.inputs.table(Source::Angles(base), self.tokens - 1, self.tokens);
         let layer = &self.cache.layers[*cache_layer];
         let parts = self.parts(layer, 1);
         // Without keys the queries stand in, and nobody reads them as keys.

@@ -159,7 +159,12 @@ impl IgpuExecutable {
         let widest = matrices_used.map(|(named, _)| named.weight.columns()).max().unwrap_or(0);
         let halves = launch::halves_words(gpu, plan.max_tokens(), widest);
         let counters = heads::counters(&plan).max(sparse::counters(&plan));
-        let words = inputs::words(&plan) + shortlist::words(&plan) + scratch + counters + halves.0 + halves.1;
+        let words = gemma_hal::inputs::words(&plan)
+            + shortlist::words(&plan)
+            + scratch
+            + counters
+            + halves.0
+            + halves.1;
         let places = Arena::lasting(&plan, TOGETHER - 1);
         let bytes = places.bytes() + vectors + (words * WORD) as u64;
         let reservation = budget.reserve("activations", bytes)?;
