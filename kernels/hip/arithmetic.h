@@ -1,4 +1,4 @@
-// Functions of one value, and sums over a wave or a block.
+// Functions of one value, sums over a wave or a block, and which block comes last.
 #pragma once
 
 #include "portable.h"
@@ -14,6 +14,9 @@ constexpr float LOWEST = -3.0e38f;
 
 DEVICE u32 smaller(u32 a, u32 b) { return a < b ? a : b; }
 DEVICE u32 round_up(u32 count, u32 by) { return (count + by - 1) / by; }
+
+// Two halves in a word.
+DEVICE u32 halves(float low, float high) { return float_to_half(low) | float_to_half(high) << 16; }
 
 DEVICE float exponential(float x) { return exp2(x * LOG2_E); }
 
@@ -98,6 +101,33 @@ DEVICE float block_sum(float value SITE_PARAMETER) {
     float values[1] = {value};
     block_sums<THREADS>(values SITE_ARGUMENT);
     return values[0];
+}
+
+// The largest of what the threads of a block have, none of it negative; known to all of them.
+template <u32 THREADS>
+DEVICE float block_max(float value SITE_PARAMETER) {
+    constexpr u32 WAVES = THREADS / WAVE;
+    SHARED(float, partial, WAVES);
+    const float largest = wave_max(value SITE_ARGUMENT);
+    // Who calls twice may still be reading.
+    shared_barrier(SITE_ARGUMENT_ALONE);
+    if (lane() == 0) partial[wave()] = largest;
+    shared_barrier(SITE_ARGUMENT_ALONE);
+    return wave_max(lane() < WAVES ? partial[lane()] : 0.0f SITE_ARGUMENT);
+}
+
+// Whether the block is the last of `parts` that come here; it then sees what the others have written before. `counter` is zero before and
+// after.
+DEVICE bool comes_last(u32* counter, u32 parts SITE_PARAMETER) {
+    SHARED(u32, arrived, 1);
+    device_barrier(SITE_ARGUMENT_ALONE);
+    if (thread_index() == 0) {
+        const u32 before = atomic_add(counter, 1);
+        if (before == parts - 1) *counter = 0;
+        arrived[0] = before;
+    }
+    device_barrier(SITE_ARGUMENT_ALONE);
+    return arrived[0] == parts - 1;
 }
 
 }  // namespace gpu

@@ -46,7 +46,7 @@ DEVICE void compute(const AttentionArguments& a) {
     }
     const u32 start = a.header[0] + a.first;
     const u32 last = start + smaller(first_row + TILE, a.rows) - 1;
-    const u32 begin = start + first_row >= a.window ? start + first_row + 1 - a.window : 0;
+    const u32 begin = first_seen(start + first_row, a.window);
     // For scores a thread has one row and one key, for sums four rows and four values.
     const u32 row = thread / TILE, key = thread % TILE;
     const u32 position = start + smaller(first_row + row, a.rows - 1);

@@ -56,7 +56,7 @@ struct Range {
 };
 
 DEVICE Range keys_of(u32 position, u32 window, u32 part, u32 parts) {
-    const u32 begin = position >= window ? position + 1 - window : 0;
+    const u32 begin = first_seen(position, window);
     const u32 each = round_up(position + 1 - begin, parts);
     const u32 from = begin + part * each;
     return {from, smaller(from + each, position + 1)};
@@ -315,17 +315,7 @@ DEVICE void compute(const AttentionStepArguments& a) {
     } else {
         write_nothing(a, group);
     }
-    if (a.parts > 1) {
-        SHARED(u32, arrived, 1);
-        device_barrier();
-        if (thread_index() == 0) {
-            const u32 before = atomic_add(a.counters + block_x(), 1);
-            if (before == a.parts - 1) a.counters[block_x()] = 0;
-            arrived[0] = before;
-        }
-        device_barrier();
-        if (arrived[0] == a.parts - 1) merge_parts(a, group);
-    }
+    if (a.parts > 1 && comes_last(a.counters + block_x(), a.parts)) merge_parts(a, group);
 }
 
 }  // namespace

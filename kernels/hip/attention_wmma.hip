@@ -19,10 +19,18 @@ constexpr u32 KEYS = 32;
 // banks.
 constexpr u32 ALONG_HEAD = MOST_DIM / 2 + 4;
 constexpr u32 ALONG_KEYS = KEYS / 2 + 4;
+// The largest weight is two to the power of this: f16 keeps eleven bits of a weight from 2^-14 on.
+constexpr float WEIGHT_BITS = 14.0f;
 // Eights of a tile that a thread fetches.
 constexpr u32 FETCHED = KEYS * MOST_DIM / 8 / THREADS;
 // Products of 16 x 16 that a wave has of a value row.
 constexpr u32 PARTS = MOST_DIM / 2 / 16;
+
+// Where parts of shared memory begin, in bytes, and how much there is.
+constexpr u32 STAGED = 4 * SHARED_BY * ROWS * ALONG_HEAD;
+constexpr u32 WEIGHTS = STAGED + 4 * MOST_DIM * ALONG_KEYS;
+constexpr u32 PEAKS = WEIGHTS + 4 * SHARED_BY * ROWS * ALONG_KEYS;
+[[maybe_unused]] constexpr u32 ALL = PEAKS + 4 * WAVES * ROWS;
 
 // A thread's part of a tile of keys or values, as it is stored.
 template <Format F>
@@ -33,20 +41,20 @@ struct Tile {
 // Four words of two halves each; zeros behind the end of a head.
 template <Format F>
 DEVICE Words4 halves_of(const Eight<F>& eight, bool is_there) {
-    Words4 halves;
+    Words4 result;
     if constexpr (F == Format::F16) {
         UNROLL
-        for (u32 i = 0; i < 4; ++i) halves.at[i] = is_there ? eight.words[i] : 0;
+        for (u32 i = 0; i < 4; ++i) result.at[i] = is_there ? eight.words[i] : 0;
     } else {
         float values[8];
         values_of<F>(eight, values);
         UNROLL
         for (u32 i = 0; i < 4; ++i) {
-            const u32 pair = float_to_half(values[2 * i]) | float_to_half(values[2 * i + 1]) << 16;
-            halves.at[i] = is_there ? pair : 0;
+            const u32 pair = halves(values[2 * i], values[2 * i + 1]);
+            result.at[i] = is_there ? pair : 0;
         }
     }
-    return halves;
+    return result;
 }
 
 // Eight values of position `position`, or of the last one before `to`; behind the end of a head the last ones are read again.
@@ -114,15 +122,11 @@ DEVICE void stage_queries(const AttentionArguments& a, const Group& group, u32 f
         const float* from = a.query + (static_cast<u64>(row) * a.heads + head) * a.dim + smaller(8 * lane(), a.dim - 8);
         const Four low = load_four(from), high = load_four(from + 4);
         const bool is_there = 8 * lane() < a.dim;
-        Words4 halves;
+        Words4 all = {{halves(low.at[0], low.at[1]), halves(low.at[2], low.at[3]), halves(high.at[0], high.at[1]),
+                       halves(high.at[2], high.at[3])}};
         UNROLL
-        for (u32 k = 0; k < 2; ++k) {
-            halves.at[k] = float_to_half(low.at[2 * k]) | float_to_half(low.at[2 * k + 1]) << 16;
-            halves.at[2 + k] = float_to_half(high.at[2 * k]) | float_to_half(high.at[2 * k + 1]) << 16;
-        }
-        UNROLL
-        for (u32 k = 0; k < 4; ++k) halves.at[k] = is_there ? halves.at[k] : 0;
-        store_words(staged + item * ALONG_HEAD + 4 * lane(), halves);
+        for (u32 k = 0; k < 4; ++k) all.at[k] = is_there ? all.at[k] : 0;
+        store_words(staged + item * ALONG_HEAD + 4 * lane(), all);
     }
 }
 
@@ -156,10 +160,12 @@ DEVICE void weigh(const FloatAccumulator& scores, const float* peaks, u16* weigh
         const u32 row = product_row(i);
         const float peak = larger(sums.largest.at[i], larger(peaks[row], peaks[ROWS + row]));
         const float rest = exponential(sums.largest.at[i] - peak);
-        const float weight = scores.at[i] == LOWEST ? 0.0f : exponential(scores.at[i] - peak);
+        const float exact = exp2((scores.at[i] - peak) * LOG2_E + WEIGHT_BITS);
+        const u32 weight = scores.at[i] == LOWEST ? 0 : float_to_half(exact);
         sums.largest.at[i] = peak;
-        sums.weights.at[i] = sums.weights.at[i] * rest + weight;
-        weights[row * 2 * ALONG_KEYS + product_column(i)] = static_cast<u16>(float_to_half(weight));
+        // What is added up is what is multiplied with.
+        sums.weights.at[i] = sums.weights.at[i] * rest + half_to_float(weight);
+        weights[row * 2 * ALONG_KEYS + product_column(i)] = static_cast<u16>(weight);
         UNROLL
         for (u32 part = 0; part < PARTS; ++part) sums.values[part].at[i] *= rest;
     }
@@ -185,17 +191,17 @@ DEVICE void write(const AttentionArguments& a, const Group& group, u32 first_row
 
 template <Format F>
 DEVICE void compute(const AttentionArguments& a) {
-    SHARED(u32, queries, SHARED_BY* ROWS* ALONG_HEAD);
+    SHARED_PART(u32, queries, SHARED_BY* ROWS* ALONG_HEAD, 0);
     // A tile of keys, and then one of values.
-    SHARED(u32, staged, MOST_DIM* ALONG_KEYS);
-    SHARED(u32, weights, SHARED_BY* ROWS* ALONG_KEYS);
+    SHARED_PART(u32, staged, MOST_DIM* ALONG_KEYS, STAGED);
+    SHARED_PART(u32, weights, SHARED_BY* ROWS* ALONG_KEYS, WEIGHTS);
     // By wave and row.
-    SHARED(float, peaks, WAVES* ROWS);
+    SHARED_PART(float, peaks, WAVES* ROWS, PEAKS);
     const Group group = group_of(a.heads, a.key_heads, block_y());
     const u32 first_row = block_x() * ROWS, half = wave() % 2, pair = wave() / 2;
     const u32 position = a.header[0] + a.first + first_row;
     const u32 to = position + smaller(ROWS, a.rows - first_row);
-    const u32 begin = position >= a.window ? position + 1 - a.window : 0;
+    const u32 begin = first_seen(position, a.window);
     Sums sums = {};
     UNROLL
     for (u32 i = 0; i < 8; ++i) sums.largest.at[i] = LOWEST;
@@ -245,6 +251,6 @@ DEVICE void compute(const AttentionArguments& a) {
 }  // namespace
 
 #define ATTENTION_WMMA(suffix, format) \
-    KERNEL(attention_wmma_##suffix, AttentionArguments, THREADS) { compute<format>(arguments); }
+    KERNEL_SHARING(attention_wmma_##suffix, AttentionArguments, THREADS, ALL) { compute<format>(arguments); }
 ATTENTION_WMMA(f16, Format::F16)
 ATTENTION_WMMA(q8_0, Format::Q8_0)

@@ -77,7 +77,7 @@ DEVICE void write_eight(const Slots& slots, u64 at, const float (&values)[8], bo
             Words4 all;
             UNROLL
             for (u32 i = 0; i < 4; ++i) {
-                all.at[i] = float_to_half(values[2 * i]) | float_to_half(values[2 * i + 1]) << 16;
+                all.at[i] = halves(values[2 * i], values[2 * i + 1]);
             }
             store_words(slots.words + at * 2, all);
         }

@@ -9,7 +9,7 @@ struct GemmArguments {
     Planes weight;
     // Activations as the kernel wants them.
     const u8* input;
-    // Of rounded activations, for each block of 32 a step and two sums.
+    // Of rounded activations, for each block of 32 a step and two sums; of those in f16, for each row what it is multiplied with.
     const float* blocks;
     float* output;
     // The first row of the matrix that is used, and how many are.
@@ -40,8 +40,8 @@ struct Tile {
     DEVICE_METHOD static u32 token() { return wave() / ACROSS * (16 * M); }
 };
 
-// Writes a wave's products. Blocks that have the same rows of the weight follow each other, so that these are fetched once.
-template <u32 M, u32 N>
+// Writes a wave's products, with SCALED those of each row times its scale. Blocks that have the same rows of the weight follow each other, so that these are fetched once.
+template <bool SCALED, u32 M, u32 N>
 DEVICE void write_products(const GemmArguments& a, const FloatAccumulator (&sums)[M][N]) {
     const u32 row = block_y() * WEIGHT_TILE + Tile<M, N>::weight() + product_column(0);
     const u32 token = block_x() * Tile<M, N>::TOKENS + Tile<M, N>::token() + product_row(0);
@@ -53,11 +53,12 @@ DEVICE void write_products(const GemmArguments& a, const FloatAccumulator (&sums
             // The same in all lanes, as is the place of a column.
             const u32 down = 16 * m + product_row(i) - product_row(0);
             if (token + down < a.tokens) {
+                const float by = SCALED ? a.blocks[token + down] : 1.0f;
                 float* line = first + static_cast<u64>(down) * a.output_stride;
                 UNROLL
                 for (u32 n = 0; n < N; ++n) {
                     const u32 along = 16 * n + product_column(i) - product_column(0);
-                    if (row + along < a.rows) line[along] = sums[m][n].at[i];
+                    if (row + along < a.rows) line[along] = sums[m][n].at[i] * by;
                 }
             }
         }

@@ -1,8 +1,8 @@
 // Products for many rows with matrix units, activations and weights in f16, sums in f32.
 //
-// Grid: (tokens / 32 or 128, rows / 128). `input` is `[tokens, columns rounded up to 32]` in f16, as `activation_f16` makes it. A block
-// stages 32 columns at a time, of 128 rows of the weight and of 32 or 128 activation rows. Columns are a multiple of 8. Layouts of
-// weights: weights.h.
+// Grid: (tokens / 32 or 128, rows / 128). `input` is `[tokens, columns rounded up to 32]` in f16, as `activation_f16` makes it, `blocks` has
+// what rows are multiplied with. A block stages 32 columns at a time, of 128 rows of the weight and of 32 or 128 activation rows. Columns
+// are a multiple of 8. Layouts of weights: weights.h.
 #include "gemm.h"
 #include "halves.h"
 
@@ -84,7 +84,7 @@ DEVICE void compute(const GemmArguments& a) {
             }
         }
     }
-    write_products<M, N>(a, sums);
+    write_products<true>(a, sums);
 }
 
 }  // namespace

@@ -99,7 +99,7 @@ DEVICE void compute(const GemmArguments& a) {
             }
         }
     }
-    write_products<2, 2>(a, sums);
+    write_products<false>(a, sums);
 }
 
 }  // namespace

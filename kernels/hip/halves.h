@@ -29,7 +29,7 @@ template <Format F>
 DEVICE HalfScale half_scale_of(const Packet<F>& got, u32 packet, bool far) {
     if constexpr (F == Format::Q4_1) return {0, in_both(got.scale & 0xffff), in_both(got.scale >> 16)};
     if constexpr (F == Format::Q4_K || F == Format::Q5_K) {
-        const SixBits group = six_bits(got.header, group_of(packet, far));
+        const SixBits group = six_bits(got.header, scale_group(packet, far));
         const float minimum = half_to_float(got.header.at[0] >> 16) * static_cast<float>(group.minimum);
         return {half_of(static_cast<i32>(group.scale)), in_both(got.header.at[0] & 0xffff), in_both(float_to_half(-minimum))};
     }
@@ -76,15 +76,15 @@ DEVICE Stored<F> stored_of(const Planes& row, u32 sixteen, u32 columns) {
 
 template <Format F>
 DEVICE Halves halves_of(const Stored<F>& stored, u32 sixteen) {
-    Halves halves;
+    Halves result;
     if constexpr (F == Format::F16) {
-        halves = {stored.units[0], stored.units[1]};
+        result = {stored.units[0], stored.units[1]};
     } else if constexpr (F == Format::BF16) {
         UNROLL
         for (u32 i = 0; i < 4; ++i) {
             const u32 low = stored.units[0].at[i], high = stored.units[1].at[i];
-            halves.low.at[i] = float_to_half(low_half<F>(low)) | float_to_half(high_half<F>(low)) << 16;
-            halves.high.at[i] = float_to_half(low_half<F>(high)) | float_to_half(high_half<F>(high)) << 16;
+            result.low.at[i] = halves(low_half<F>(low), high_half<F>(low));
+            result.high.at[i] = halves(low_half<F>(high), high_half<F>(high));
         }
     } else {
         const u32 packet = packet_of<F>(sixteen);
@@ -94,12 +94,12 @@ DEVICE Halves halves_of(const Stored<F>& stored, u32 sixteen) {
         UNROLL
         for (u32 i = 0; i < 4; ++i) {
             const u32 bytes = F == Format::Q8_0 ? quants.at[i] ^ 0x80808080u : quants.at[i];
-            Words4& place = i < 2 ? halves.low : halves.high;
+            Words4& place = i < 2 ? result.low : result.high;
             place.at[i % 2 * 2] = weights_of<F>(halves_over_1024<0>(bytes), scale);
             place.at[i % 2 * 2 + 1] = weights_of<F>(halves_over_1024<1>(bytes), scale);
         }
     }
-    return halves;
+    return result;
 }
 
 }  // namespace gpu

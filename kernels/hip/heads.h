@@ -1,6 +1,6 @@
 // Norm and rotary embedding of one head by one wave: a lane has eight neighbouring values.
 //
-// Heads have at most 256 values, a multiple of 16. Rotation is rotate-half: the first half of a head is rotated against the second.
+// Heads have at most 256 values, a multiple of 8. Rotation is rotate-half: the first half of a head is rotated against the second.
 #pragma once
 
 #include "cache.h"
@@ -10,6 +10,9 @@ namespace gpu {
 
 // Values of the largest head.
 constexpr u32 MOST_DIM = WAVE * 8;
+
+// The first position that a row at `position` sees.
+DEVICE u32 first_seen(u32 position, u32 window) { return position >= window ? position + 1 - window : 0; }
 
 // Query heads of a group at most.
 constexpr u32 SHARED_BY = 4;

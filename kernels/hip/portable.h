@@ -56,6 +56,12 @@ struct IntAccumulator {
 #include "portable/host.h"
 #endif
 
+// A kernel whose shared memory, `bytes` in all, is in parts that begin where they say.
+#if !defined(KERNEL_SHARING)
+#define KERNEL_SHARING(name, Arguments, threads, bytes) KERNEL(name, Arguments, threads)
+#define SHARED_PART(type, name, count, begin) SHARED(type, name, count)
+#endif
+
 #if !defined(KERNEL_WITHIN)
 #define KERNEL_WITHIN(name, Arguments, threads, registers) KERNEL(name, Arguments, threads)
 #endif

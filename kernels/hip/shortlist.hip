@@ -19,7 +19,7 @@ struct ShortlistBoundArguments {
     u32* counter;
     u32* bound;
     u32 wanted;
-    // Maxima, at most 8,192 here.
+    // Maxima, at most 16,384 here.
     u32 count;
 };
 
@@ -45,7 +45,7 @@ constexpr u32 THREADS = 256;
 // Values of a group: those of a thread.
 constexpr u32 GROUP = 32;
 constexpr u32 BOUND_THREADS = 1024;
-constexpr u32 HELD = 8;
+constexpr u32 HELD = 16;
 // Bits of a key that the bound is found by; the others are zero in it.
 constexpr u32 BITS = 18;
 

@@ -136,15 +136,7 @@ DEVICE void compute(const SparseDownArguments& a) {
     const u32 stride = a.tiles * TILE, place = tile * TILE + thread;
     a.partial[block_z() * stride + place] = sum;
     // What this block has written is there for whoever comes last, and what others have for this one.
-    SHARED(u32, arrived, 1);
-    device_barrier();
-    if (thread == 0) {
-        const u32 before = atomic_add(a.counters + tile, 1);
-        if (before == a.parts - 1) a.counters[tile] = 0;
-        arrived[0] = before;
-    }
-    device_barrier();
-    if (arrived[0] == a.parts - 1 && written < eights) {
+    if (comes_last(a.counters + tile, a.parts) && written < eights) {
         float total = 0.0f;
         for (u32 part = 0; part < a.parts; ++part) total += a.partial[part * stride + place];
         a.output[written * 8 + wave()] = total;

@@ -189,7 +189,9 @@ KERNEL(altup_predict, AltUpPredictArguments, ROW_BLOCK) {
     if (a.projected) {
         const Row added_row = scaled(projected, norm_factor(sums[STREAMS + 1], a.width, a.eps), projected_norm);
         UNROLL
-        for (u32 j = 0; j < STREAMS; ++j) add_scaled(old[j], j == a.active || j >= a.count ? 0.0f : 1.0f, added_row);
+        for (u32 j = 0; j < STREAMS; ++j) {
+            if (j != a.active && j < a.count) old[j] = added(old[j], added_row);
+        }
     }
     float routed[STREAMS];
     modalities(sums, a.width, a.eps, routed);

@@ -158,7 +158,7 @@ DEVICE SixBits six_bits(const Words4& header, u32 group) {
 }
 
 // The group of a packet's near or far sixteen.
-DEVICE u32 group_of(u32 packet, bool far) { return packet % 8 / 2 * 2 + far; }
+DEVICE u32 scale_group(u32 packet, bool far) { return packet % 8 / 2 * 2 + far; }
 
 // Signed byte `index` of four words; of which word is not known at compile time.
 DEVICE i32 signed_byte(const Words4& words, u32 index) {
@@ -184,7 +184,7 @@ DEVICE Words4 quants_of(const Packet<F>& got, u32 packet, bool far) {
             quants.at[i] = nibbles(got.words.at[i], far ? 4 : 0);
             if constexpr (F == Format::Q5_0) quants.at[i] |= spread(got.high >> (4 * i + (far ? 16 : 0)));
             if constexpr (F == Format::Q5_K) {
-                const u32 group = group_of(packet, far);
+                const u32 group = scale_group(packet, far);
                 quants.at[i] |= (got.bits.at[i] >> group & 0x01010101) << 4;
             }
             if constexpr (F == Format::Q6_K) {
@@ -201,7 +201,7 @@ template <Format F>
 DEVICE Scale scale_of(const Packet<F>& got, u32 packet, bool far) {
     if constexpr (F == Format::Q4_1) return {half_to_float(got.scale & 0xffff), -half_to_float(got.scale >> 16)};
     if constexpr (F == Format::Q4_K || F == Format::Q5_K) {
-        const SixBits group = six_bits(got.header, group_of(packet, far));
+        const SixBits group = six_bits(got.header, scale_group(packet, far));
         return {half_to_float(got.header.at[0] & 0xffff) * static_cast<float>(group.scale),
                 half_to_float(got.header.at[0] >> 16) * static_cast<float>(group.minimum)};
     }

@@ -5,13 +5,16 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use hip_sys::{hipError_t, hipErrorNoDevice, hipErrorNotFound, hipSuccess};
 use libloading::Library;
 
 /// Where compiled kernels are.
 const FOLDER: &str = "GEMMA_HIP_CUDA";
+
+/// The attribute of a kernel that asks for more shared memory than usual.
+const DYNAMIC_SHARED_BYTES: c_int = 8;
 
 /// A handle, of whichever kind.
 pub(crate) type Handle = *mut c_void;
@@ -41,6 +44,8 @@ macro_rules! functions {
             )*
             context: usize,
             modules: Vec<usize>,
+            /// Kernels whose shared memory is more than the driver gives without being asked, with its bytes.
+            large: Mutex<Vec<(usize, c_uint)>>,
         }
 
         impl Cuda {
@@ -56,6 +61,7 @@ macro_rules! functions {
                     },)*
                     context: 0,
                     modules: Vec::new(),
+                    large: Mutex::default(),
                 })
             }
         }
@@ -106,7 +112,9 @@ functions! {
     fn cuEventElapsedTime(*mut f32, Handle, Handle);
     fn cuModuleLoadData(*mut Handle, *const c_void);
     fn cuModuleGetFunction(*mut Handle, Handle, *const c_char);
+    fn cuModuleGetGlobal_v2(*mut Address, *mut usize, Handle, *const c_char);
     fn cuFuncGetAttribute(*mut c_int, c_int, Handle);
+    fn cuFuncSetAttribute(Handle, c_int, c_int);
     fn cuLaunchKernel(
         Handle,
         c_uint,
@@ -169,10 +177,37 @@ impl Cuda {
             // SAFETY: the module is loaded for ever, and the place is one of this frame.
             let found = unsafe { (self.cuModuleGetFunction)(&raw mut function, module, name.as_ptr()) };
             if found == 0 {
+                self.ask_for_shared_memory(function, module, name)?;
                 return Ok(function);
             }
         }
         Err(hipErrorNotFound)
+    }
+
+    /// Asks for the shared memory of a kernel beside which `<name>_shared_bytes` says how much it is.
+    fn ask_for_shared_memory(&self, function: Handle, module: Handle, name: &CStr) -> Result<(), hipError_t> {
+        let symbol = [name.to_bytes(), b"_shared_bytes\0"].concat();
+        let (mut address, mut size, mut bytes) = (0, 0, 0_u32);
+        // SAFETY: the name has its zero, and the places are those of this frame.
+        let found = unsafe {
+            (self.cuModuleGetGlobal_v2)(&raw mut address, &raw mut size, module, symbol.as_ptr().cast())
+        };
+        if found != 0 || size != size_of::<u32>() {
+            return Ok(());
+        }
+        let place = (&raw mut bytes).expose_provenance() as Address;
+        // SAFETY: both places have four bytes; the driver tells the host's from the device's by the address.
+        code(unsafe { (self.cuMemcpy)(place, address, size) })?;
+        // SAFETY: a number for a kernel that was just found.
+        code(unsafe { (self.cuFuncSetAttribute)(function, DYNAMIC_SHARED_BYTES, bytes.cast_signed()) })?;
+        self.large.lock().unwrap_or_else(PoisonError::into_inner).push((function.addr(), bytes));
+        Ok(())
+    }
+
+    /// The bytes of shared memory that a kernel is launched with.
+    pub(crate) fn shared_bytes(&self, function: Handle) -> c_uint {
+        let large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
+        large.iter().find(|(known, _)| *known == function.addr()).map_or(0, |(_, bytes)| *bytes)
     }
 }
 

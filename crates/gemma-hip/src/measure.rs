@@ -58,7 +58,9 @@ impl HipDevice {
         }
         let deadline = Deadline::after(PATIENCE);
         let room = ActivationHalf::bytes(columns, tokens).max(ActivationRounded::bytes(columns, tokens));
-        let sizes = [tokens * columns * size_of::<f32>(), 2 * room, tokens * rows * size_of::<f32>()];
+        let room = room.next_multiple_of(16);
+        let sizes =
+            [tokens * columns * size_of::<f32>(), 2 * room + 4 * tokens, tokens * rows * size_of::<f32>()];
         let _reserved =
             self.setup.budget.reserve("measured products", sizes.iter().map(|size| *size as u64).sum())?;
         let turn = self.setup.card.turn(&deadline)?;

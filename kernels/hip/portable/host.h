@@ -176,15 +176,15 @@ DEVICE u32 float_to_half(float value) {
     return sign | ((rounded >> 13) - (112 << 10));
 }
 
-DEVICE u32 halves(float low, float high) { return float_to_half(low) | float_to_half(high) << 16; }
+DEVICE u32 pair_of(float low, float high) { return float_to_half(low) | float_to_half(high) << 16; }
 DEVICE float low_of(u32 pair) { return half_to_float(pair & 0xffff); }
 DEVICE float high_of(u32 pair) { return half_to_float(pair >> 16); }
 // Sums and products of halves are right when they are rounded to f32 first.
-DEVICE u32 add_halves(u32 a, u32 b) { return halves(low_of(a) + low_of(b), high_of(a) + high_of(b)); }
-DEVICE u32 multiply_halves(u32 a, u32 b) { return halves(low_of(a) * low_of(b), high_of(a) * high_of(b)); }
+DEVICE u32 add_halves(u32 a, u32 b) { return pair_of(low_of(a) + low_of(b), high_of(a) + high_of(b)); }
+DEVICE u32 multiply_halves(u32 a, u32 b) { return pair_of(low_of(a) * low_of(b), high_of(a) * high_of(b)); }
 // The product is exact in f32, and a sum that f32 cannot hold is rounded twice: half a unit in the last place of f16 and a trifle.
 DEVICE u32 fuse_halves(u32 a, u32 b, u32 c) {
-    return halves(std::fma(low_of(a), low_of(b), low_of(c)), std::fma(high_of(a), high_of(b), high_of(c)));
+    return pair_of(std::fma(low_of(a), low_of(b), low_of(c)), std::fma(high_of(a), high_of(b), high_of(c)));
 }
 template <u32 PART>
 DEVICE u32 halves_over_1024(u32 word) {

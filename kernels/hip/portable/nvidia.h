@@ -25,6 +25,13 @@
 
 #define KERNEL(name, Arguments, threads) extern "C" __global__ void GEMMA_BOUNDS(threads) name(Arguments arguments)
 
+// Of more shared memory than a kernel may have by itself the launch is told, which reads how much there is from beside the kernel.
+#define SHARED_PART(type, name, count, begin) type* const name = reinterpret_cast<type*>(gemma_shared + (begin))
+#define KERNEL_SHARING(name, Arguments, threads, bytes)                                          \
+    extern "C" __device__ const unsigned int name##_shared_bytes __attribute__((used)) = bytes;  \
+    KERNEL(name, Arguments, threads)
+extern __shared__ __attribute__((aligned(16))) unsigned char gemma_shared[];
+
 namespace gpu {
 
 DEVICE u32 thread_index() {

@@ -79,6 +79,7 @@ exports! {
         // SAFETY: as the interface says.
         let mut list = unsafe { list(extra) }?;
         let extra = list.as_mut().map_or(ptr::null_mut(), |list| list.as_mut_ptr());
+        let shared_bytes = shared_bytes + cuda.shared_bytes(function.cast());
         // SAFETY: as the interface says; the list lives until the call returns, by when the driver has read it.
         code(unsafe {
             (cuda.cuLaunchKernel)(

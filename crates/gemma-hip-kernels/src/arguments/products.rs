@@ -108,7 +108,7 @@ pub struct PerLayerGate {
     pub block: u32,
 }
 
-/// Rows in f16, filled up to 32 values. See `kernels/hip/activation.hip`.
+/// Rows in f16, each brought into its range and filled up to 32 values. See `kernels/hip/activation.hip`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct ActivationHalf {
@@ -116,6 +116,8 @@ pub struct ActivationHalf {
     pub input: Address,
     /// `[tokens, columns rounded up to 32]` in f16.
     pub output: Address,
+    /// `[tokens]`: what rows are to be multiplied with.
+    pub scales: Address,
     /// A multiple of 8.
     pub columns: u32,
     /// Values.
@@ -146,7 +148,7 @@ pub struct Gemm {
     pub weight: Planes,
     /// As the kernel wants it: f32, or from [`ActivationHalf`] or [`ActivationRounded`].
     pub input: Address,
-    /// From [`ActivationRounded`].
+    /// From [`ActivationRounded`]; the scales of [`ActivationHalf`].
     pub blocks: Address,
     /// `[tokens, rows]`, rows `output_stride` values apart.
     pub output: Address,
@@ -199,15 +201,14 @@ impl PerLayerGate {
 }
 
 impl ActivationHalf {
-    /// Bytes of the output.
+    /// Bytes of the output; scales take four a row.
     pub const fn bytes(columns: usize, tokens: usize) -> usize {
         columns.next_multiple_of(32) * tokens * 2
     }
 
     /// For `tokens` rows.
     pub fn launch(&self, tokens: usize) -> Launch {
-        let grid = [self.columns.next_multiple_of(32).div_ceil(8 * 128), tokens as u32, 1];
-        Launch::new("activation_f16", grid, 128, self)
+        Launch::new("activation_f16", [1, tokens as u32, 1], 256, self)
     }
 }
 

@@ -166,7 +166,7 @@ pub struct ShortlistBound {
     pub bound: Address,
     /// Values.
     pub wanted: u32,
-    /// Maxima, at most 8,192.
+    /// Maxima, at most 16,384.
     pub count: u32,
 }
 
@@ -266,7 +266,7 @@ impl ShortlistMaxima {
 
 impl ShortlistBound {
     /// The most maxima.
-    pub const MOST: usize = 8_192;
+    pub const MOST: usize = 16_384;
 
     /// For all maxima.
     pub fn launch(&self) -> Launch {

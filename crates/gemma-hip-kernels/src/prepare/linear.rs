@@ -125,7 +125,10 @@ impl Run<'_> {
             gemm.input_stride = input.stride as u32;
         } else {
             gemm.input = scratch;
-            gemm.blocks = scratch.words(words_of::<u8>(ActivationRounded::bytes(columns, tokens)));
+            gemm.blocks = scratch.words(words_of::<u8>(match method {
+                Method::Half => ActivationHalf::bytes(columns, tokens),
+                _ => ActivationRounded::bytes(columns, tokens),
+            }));
             if converted != Some(method) {
                 self.convert(method, columns, input, scratch, gemm.blocks, tokens);
             }
@@ -146,7 +149,7 @@ impl Run<'_> {
         let (columns, input_stride) = (columns as u32, input.stride as u32);
         let input = input.address;
         let launch = if method == Method::Half {
-            ActivationHalf { input, output, columns, input_stride }.launch(tokens)
+            ActivationHalf { input, output, scales: blocks, columns, input_stride }.launch(tokens)
         } else {
             ActivationRounded { input, quants: output, blocks, columns, input_stride }.launch(tokens)
         };
@@ -158,5 +161,5 @@ impl Run<'_> {
 pub(super) fn converted_words(columns: usize, tokens: usize) -> usize {
     let rounded = ActivationRounded::bytes(columns, tokens);
     let int8 = words_of::<u8>(rounded) + words_of::<u8>(rounded / 2);
-    words_of::<u8>(ActivationHalf::bytes(columns, tokens)).max(int8)
+    (words_of::<u8>(ActivationHalf::bytes(columns, tokens)) + tokens).max(int8)
 }

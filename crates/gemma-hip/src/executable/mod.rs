@@ -24,7 +24,7 @@ use recording::Recording;
 use shortlist::{Results, Shortlist};
 
 /// Most bytes of the host's memory that results are read through.
-const MOST_READ: usize = 1 << 20;
+const MOST_READ: usize = 2 << 20;
 
 /// A plan on a GPU.
 pub(crate) struct HipExecutable {

@@ -73,9 +73,8 @@ impl Shortlist {
 
     /// Whether `count` of `width` values can be chosen.
     pub(super) fn can_choose(count: usize, width: usize) -> bool {
-        count <= MOST_WANTED
-            && count * GROUP < width
-            && ShortlistMaxima::groups(width) <= ShortlistBound::MOST
+        let is_listed = count <= MOST_WANTED && ShortlistMaxima::groups(width) <= ShortlistBound::MOST;
+        count * GROUP < width && (count == 1 || is_listed)
     }
 
     /// Entries that are read together with how many there are.
@@ -162,6 +161,15 @@ fn order(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn published_vocabularies_are_chosen_from() {
+        for width in [262_144, 262_208, 262_400] {
+            assert!(Shortlist::can_choose(1, width) && Shortlist::can_choose(64, width), "{width}");
+        }
+        assert!(Shortlist::can_choose(1, 1 << 24) && !Shortlist::can_choose(64, 1 << 24));
+        assert!(!Shortlist::can_choose(8, 256) && !Shortlist::can_choose(300, 1 << 18));
+    }
 
     #[test]
     fn largest_first_and_what_is_no_number_before() {
