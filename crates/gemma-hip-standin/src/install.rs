@@ -63,7 +63,7 @@ impl StandIn {
         &self.path
     }
 
-    /// Sets the budget, faults and so on: `NAME=VALUE;…`, with the names `memory`, `emulation`, `seed`, `fail-allocation`,
+    /// Sets the budget, faults and so on: `NAME=VALUE;…`, with the names `memory`, `device-memory`, `emulation`, `seed`, `fail-allocation`,
     /// `fail-launch`, `lose-device`, `hang`, `refuse`, and `reset`, which has no value. The environment's `GEMMA_HIP_STANDIN` is read first.
     ///
     /// # Errors

@@ -49,11 +49,13 @@ pub(crate) struct Memory {
     allocations: BTreeMap<usize, Allocation>,
     used: u64,
     pub(crate) budget: u64,
+    /// Of it, for what is not the host's.
+    pub(crate) device_budget: u64,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { allocations: BTreeMap::new(), used: 0, budget: BUDGET }
+        Self { allocations: BTreeMap::new(), used: 0, budget: BUDGET, device_budget: u64::MAX }
     }
 }
 
@@ -73,7 +75,12 @@ impl Memory {
         if bytes == 0 {
             return Ok(0);
         }
-        let free = self.budget.saturating_sub(self.used);
+        let mut free = self.budget.saturating_sub(self.used);
+        if kind == Kind::Device {
+            let devices = self.allocations.values().filter(|allocation| allocation.kind == Kind::Device);
+            let used = devices.map(|allocation| allocation.bytes as u64).sum();
+            free = free.min(self.device_budget.saturating_sub(used));
+        }
         if bytes as u64 > free {
             return fail(
                 hipErrorOutOfMemory,

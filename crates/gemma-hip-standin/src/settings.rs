@@ -5,6 +5,7 @@
 //! | setting | effect |
 //! | --- | --- |
 //! | `memory=BYTES` | the budget of all allocations |
+//! | `device-memory=BYTES` | the part of it that `hipMalloc` has |
 //! | `emulation=PATH` | the library that kernels are emulated by |
 //! | `seed=N` | in which order the emulation runs work-items: with 0, that of their numbers; else another one for each launch |
 //! | `fail-allocation=N[:CODE]` | the Nth allocation fails, else with `hipErrorOutOfMemory` |
@@ -30,6 +31,7 @@ pub(crate) const VARIABLE: &str = "GEMMA_HIP_STANDIN";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Setting {
     Memory(u64),
+    DeviceMemory(u64),
     Emulation(PathBuf),
     Seed(u64),
     FailAllocation(Countdown),
@@ -84,6 +86,7 @@ fn setting(part: &str) -> Option<Setting> {
     let (name, value) = part.split_once('=')?;
     Some(match name {
         "memory" => Setting::Memory(value.parse().ok()?),
+        "device-memory" => Setting::DeviceMemory(value.parse().ok()?),
         "emulation" => Setting::Emulation(value.into()),
         "seed" => Setting::Seed(value.parse().ok()?),
         "fail-allocation" => Setting::FailAllocation(countdown(value, hipErrorOutOfMemory)?),
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn settings_are_read() {
-        let read = parse("refuse=hipMallocManaged; memory=4096; seed=7\nfail-launch=2:999;reset ;lose-device=1;emulation=a=b")
+        let read = parse("refuse=hipMallocManaged; memory=4096; device-memory=96;seed=7\nfail-launch=2:999;reset ;lose-device=1;emulation=a=b")
             .expect("settings");
         let countdown = |left, code| Countdown { left, code };
         assert_eq!(
@@ -129,6 +132,7 @@ mod tests {
             [
                 Setting::Refuse("hipMallocManaged", hipErrorNotSupported),
                 Setting::Memory(4096),
+                Setting::DeviceMemory(96),
                 Setting::Seed(7),
                 Setting::FailLaunch(countdown(2, hipErrorUnknown)),
                 Setting::Reset,

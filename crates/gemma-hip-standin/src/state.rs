@@ -130,6 +130,7 @@ impl State {
         for setting in parse(text)? {
             match setting {
                 Setting::Memory(bytes) => self.memory.budget = bytes,
+                Setting::DeviceMemory(bytes) => self.memory.device_budget = bytes,
                 Setting::Seed(seed) => self.seed = seed,
                 Setting::FailAllocation(fault) => self.faults.allocation = Some(fault),
                 Setting::FailLaunch(fault) => self.faults.launch = Some(fault),

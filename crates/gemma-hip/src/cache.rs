@@ -14,10 +14,7 @@ use gemma_hip_kernels::{Address, Slots as Places, prepare::CachedLayer};
 use half::f16;
 
 use crate::device::Setup;
-use crate::runtime::{Buffer, Card, Placement, patience};
-
-/// Bytes that every part of a layer begins on.
-const ALIGNMENT: usize = 256;
+use crate::runtime::{ALIGNMENT, Buffer, Card, Placement, patience};
 
 /// A layer's keys, its values, and their scales lie in this order.
 struct Layer {

@@ -148,19 +148,14 @@ impl Device for HipDevice {
 #[cfg(test)]
 mod tests {
     use gemma_hal::conformance;
-    use gemma_hip_standin::StandIn;
 
     use super::*;
+    use crate::testing::Machine;
 
     #[test]
     fn prompts_in_the_smallest_shares_keep_the_contract() {
-        let folder = tempfile::tempdir().unwrap().keep();
-        let library = StandIn::install(&folder).unwrap();
-        let objects = objects::find(None).unwrap();
-        let emulation = objects.with_file_name("emulation").join("libgemma_kernels_emulated.so");
-        library.set(&format!("emulation={}", emulation.display())).unwrap();
-        let adapter = crate::devices_of(library.path()).unwrap().pop().unwrap();
-        let mut device = HipDevice::new(&adapter, &HipOptions::new(1 << 30)).unwrap();
+        let machine = Machine::new();
+        let mut device = HipDevice::new(&machine.adapter, &HipOptions::new(1 << 30)).unwrap();
         // Each operation of a prompt is a share of its own.
         device.setup.flops_in_flight = 0;
         assert_eq!(conformance::contract(&device), Vec::<String>::new());

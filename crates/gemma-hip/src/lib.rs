@@ -26,6 +26,8 @@ mod executable;
 mod measure;
 mod objects;
 mod runtime;
+#[cfg(test)]
+mod testing;
 mod turned;
 mod weight;
 

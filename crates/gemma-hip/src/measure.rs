@@ -128,20 +128,15 @@ fn seconds(turn: &Turn<'_>, launch: &Launch, deadline: &Deadline) -> Result<f64,
 #[cfg(test)]
 mod tests {
     use gemma_hal::{DType, Storage};
-    use gemma_hip_standin::StandIn;
 
     use super::*;
-    use crate::{HipOptions, devices_of, objects};
+    use crate::HipOptions;
+    use crate::testing::Machine;
 
     #[test]
     fn products_of_one_row_and_of_many_take_time() {
-        let folder = tempfile::tempdir().unwrap().keep();
-        let library = StandIn::install(&folder).unwrap();
-        let objects = objects::find(None).unwrap();
-        let emulation = objects.with_file_name("emulation").join("libgemma_kernels_emulated.so");
-        library.set(&format!("emulation={}", emulation.display())).unwrap();
-        let adapter = devices_of(library.path()).unwrap().pop().unwrap();
-        let device = HipDevice::new(&adapter, &HipOptions::new(1 << 30)).unwrap();
+        let machine = Machine::new();
+        let device = HipDevice::new(&machine.adapter, &HipOptions::new(1 << 30)).unwrap();
         let weight = |dtype: DType| {
             let bytes = 8 * dtype.block_bytes() * 256 / dtype.block_len();
             Weight::new(Storage::new("ones", vec![0x11; bytes]), 0, 8, 256, dtype).unwrap()

@@ -6,14 +6,11 @@ use gemma_hal::{Reservation, Weight, planes};
 use gemma_hip_kernels::prepare;
 
 use crate::device::Setup;
-use crate::runtime::{Buffer, Turn};
+use crate::runtime::{ALIGNMENT, Buffer, Turn};
 use crate::weight::allocate;
 
 /// Copies are made as long as all that is held stays within this part of the budget: caches and other plans need some too.
 const BUDGET_PART: (u64, u64) = (3, 4);
-
-/// Bytes that planes begin on.
-const ALIGNMENT: usize = 256;
 
 /// A turned matrix on the GPU.
 pub(crate) struct Turned {

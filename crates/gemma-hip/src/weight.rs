@@ -8,11 +8,8 @@ use gemma_hal::{DeviceError, Reservation, Weight, planes};
 use gemma_hip_kernels::{Address, Planes};
 
 use crate::device::{Setup, WeightMemory};
-use crate::runtime::{Buffer, Placement, Turn};
+use crate::runtime::{ALIGNMENT, Buffer, Placement, Turn};
 use crate::turned::Copies;
-
-/// Bytes that planes begin on.
-const ALIGNMENT: usize = 256;
 
 /// Bytes that are packed at a time, about.
 const PIECE: usize = 8 << 20;
@@ -102,20 +99,17 @@ pub(crate) fn allocate(
     what: &str,
     bytes: usize,
 ) -> Result<Buffer, DeviceError> {
-    let (is_fitting, maps) =
-        (setup.weights == WeightMemory::Fitting, setup.card.is_integrated && setup.card.maps_host_memory);
-    let places: &[Placement] = match setup.weights {
-        WeightMemory::Mapped => &[Placement::Mapped, Placement::Device],
-        WeightMemory::Fitting if maps => &[Placement::Device, Placement::Mapped],
-        WeightMemory::Fitting | WeightMemory::Device => &[Placement::Device],
-    };
-    let (last, first) = places.split_last().expect("there is a place");
-    for place in first {
-        match turn.allocate(what, bytes, *place) {
-            Err(DeviceError::OutOfMemory { .. }) => {}
-            Err(DeviceError::Unsupported { .. } | DeviceError::Driver { .. }) if !is_fitting => {}
+    let placement = match setup.weights {
+        WeightMemory::Mapped => match turn.allocate(what, bytes, Placement::Mapped) {
+            Err(
+                DeviceError::Unsupported { .. }
+                | DeviceError::OutOfMemory { .. }
+                | DeviceError::Driver { .. },
+            ) => Placement::Device,
             done => return done,
-        }
-    }
-    turn.allocate(what, bytes, *last)
+        },
+        WeightMemory::Fitting => Placement::Device,
+        WeightMemory::Device => Placement::DeviceAlone,
+    };
+    turn.allocate(what, bytes, placement)
 }

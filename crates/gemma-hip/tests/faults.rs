@@ -64,6 +64,51 @@ fn an_allocation_that_fails_is_out_of_memory_and_leaves_nothing() {
 }
 
 #[test]
+fn what_a_gpu_has_no_memory_of_its_own_for_is_mapped() {
+    let machine = Machine::new();
+    let expected = everything(&machine, &options()).unwrap();
+    for bytes in [0, 300, 3_000, 10_000] {
+        machine.set(&format!("device-memory={bytes}"));
+        assert_eq!(everything(&machine, &options()).unwrap(), expected, "{bytes} bytes");
+        let own = HipOptions { weights: WeightMemory::Device, ..options() };
+        let error = everything(&machine, &own).map(|_| ()).unwrap_err();
+        assert!(matches!(error, DeviceError::OutOfMemory { .. }), "{bytes} bytes: {error}");
+    }
+}
+
+#[test]
+fn what_a_failed_preparation_took_is_given_back_at_once() {
+    let machine = Machine::new();
+    let device = machine.device_with(&options());
+    let held = machine.count("allocations");
+    for allocation in 1..8 {
+        machine.set(&format!("fail-allocation={allocation}:1"));
+        let outcome = Network::on(&device, 1).map(|_| ());
+        machine.set("reset");
+        assert_eq!(machine.count("allocations"), held, "allocation {allocation}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_run_whose_event_is_refused_is_waited_for_before_the_next() {
+    let machine = Machine::new();
+    let device = machine.device_with(&options());
+    let (mut network, mut other) = (Network::on(&device, 4).unwrap(), Network::on(&device, 4).unwrap());
+    let expected = other.go(&[1, 2]);
+    machine.set("refuse=hipEventRecord");
+    let error = network.run(&[5, 6], Deadline::never()).unwrap_err();
+    assert!(matches!(error, DeviceError::Unsupported { .. }), "{error}");
+    machine.set("reset");
+    // What it has launched is still to be done.
+    machine.set("hang=1");
+    let late = || Deadline::after(Duration::from_millis(20));
+    let hung = network.run(&[1, 2], late()).unwrap_err();
+    assert!(matches!(hung, DeviceError::Timeout { .. }), "{hung}");
+    machine.set("reset");
+    assert_eq!(network.go(&[1, 2]), expected);
+}
+
+#[test]
 fn a_budget_is_kept() {
     let machine = Machine::new();
     let device = machine.device_with(&HipOptions { memory: 4_096, ..options() });

@@ -4,6 +4,8 @@
 //! memory of the host that the GPU reads: a copy by the runtime would go through another engine, and be in doubt before a replayed graph.
 //! There are two such pieces, so that the host fills one while the other is on its way.
 
+use std::cell::Cell;
+
 use gemma_hal::inputs::{HostInputs, Source, words};
 use gemma_hal::{Deadline, DeviceError, Plan};
 use gemma_hip_kernels::arguments::Copy;
@@ -26,6 +28,8 @@ pub(super) struct Inputs {
     slots: Option<[Slot; 2]>,
     /// The slot of the last run.
     last: usize,
+    /// Whether what was launched last may read a slot without its event telling when.
+    is_in_doubt: Cell<bool>,
     staged: Vec<u32>,
 }
 
@@ -47,7 +51,7 @@ impl Inputs {
             (Some(one), Some(other)) => Some([one, other]),
             _ => None,
         };
-        Ok(Self { memory, host, slots, last: 0, staged: vec![0; words] })
+        Ok(Self { memory, host, slots, last: 0, is_in_doubt: Cell::new(false), staged: vec![0; words] })
     }
 
     /// Lays out what a run of `tokens` at `start` needs, for [`Inputs::fetch`].
@@ -72,8 +76,14 @@ impl Inputs {
         // A step of decode is recorded with the address of its slot.
         self.last = if tokens.len() == 1 { 0 } else { (self.last + 1) % slots.len() };
         let slot = &slots[self.last];
+        if self.is_in_doubt.get() {
+            turn.finish("waiting for earlier work", deadline)?;
+        }
         slot.fetched.wait("waiting for earlier work", deadline)?;
-        slot.buffer.write_as_host(0, bytes);
+        self.is_in_doubt.set(true);
+        // SAFETY: the run that has fetched it last has come to its event, or all has, and nobody else has the turn.
+        let is_there = unsafe { slot.buffer.write_as_host(0, bytes) };
+        assert!(is_there, "a slot is memory of the host, with room for the longest run");
         Ok(())
     }
 
@@ -89,7 +99,11 @@ impl Inputs {
     /// # Errors
     /// What the runtime says.
     pub(super) fn launched(&self) -> Result<(), DeviceError> {
-        self.slots.as_ref().map_or(Ok(()), |slots| slots[self.last].fetched.record())
+        if let Some(slots) = &self.slots {
+            slots[self.last].fetched.record()?;
+        }
+        self.is_in_doubt.set(false);
+        Ok(())
     }
 
     /// The word with the position of the run's first token.

@@ -95,6 +95,13 @@ impl Places {
     /// [`DeviceError::OutOfMemory`], otherwise what the runtime says.
     pub(super) fn of(setup: &Setup, turn: &Turn<'_>, plan: &Plan) -> Result<Self, DeviceError> {
         let device = |what: &str, bytes: usize| turn.allocate(what, bytes, Placement::Device);
+        // What every step uses comes first, so that it is with the GPU where not all can be, and what can be done without comes last.
+        let arena = Arena::lasting(plan, TOGETHER - 1);
+        let activations = device("activations", arena.bytes() as usize)?;
+        let scratch = device("what lies between kernels", prepare::scratch_bytes(plan))?;
+        let vectors = device("norms", vector_bytes(plan))?;
+        let counters = device("counters", counter_bytes(plan))?;
+        turn.put(&counters, 0, &vec![0; counter_bytes(plan)])?;
         let mut stored = Vec::with_capacity(plan.weights().len());
         let mut values = vec![0_u8; vector_bytes(plan)];
         let mut begin = 0;
@@ -110,18 +117,14 @@ impl Places {
                 Use::Host => Stored::Host,
             });
         }
-        let vectors = device("norms", values.len())?;
         turn.put(&vectors, 0, &values)?;
-        let counters = device("counters", counter_bytes(plan))?;
-        turn.put(&counters, 0, &vec![0; counter_bytes(plan)])?;
-        let arena = Arena::lasting(plan, TOGETHER - 1);
         Ok(Self {
-            activations: device("activations", arena.bytes() as usize)?,
+            activations,
             arena,
             weights: stored,
             vectors,
             turned: copies(setup, turn, plan),
-            scratch: device("what lies between kernels", prepare::scratch_bytes(plan))?,
+            scratch,
             counters,
             compute_units: setup.compute_units,
         })

@@ -18,8 +18,10 @@ pub(crate) const ALIGNMENT: usize = 256;
 /// Where memory lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// With the GPU.
+    /// With the GPU; where one that shares the host's memory has none of its own left, as [`Placement::Mapped`].
     Device,
+    /// With the GPU and nowhere else.
+    DeviceAlone,
     /// In the host's memory, for which the GPU has an address and which it may cache: for what is written once.
     Mapped,
     /// In the host's memory, for which the GPU has an address and which it does not cache: for what both write.
@@ -38,7 +40,8 @@ pub(crate) struct Buffer {
 
 // SAFETY: the memory belongs to the buffer, and the runtime takes addresses from any thread.
 unsafe impl Send for Buffer {}
-// SAFETY: what is behind a shared reference is read by who has the card's turn, or written before it is shared.
+// SAFETY: the host looks at what is behind a shared reference in `write_as_host` and `read_as_host` alone, whose callers promise that
+// nobody else does at the time.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
@@ -54,7 +57,7 @@ impl Buffer {
     ) -> Result<Self, DeviceError> {
         let room = bytes.max(1).next_multiple_of(ALIGNMENT);
         let mut address = ptr::null_mut();
-        if placement == Placement::Device {
+        if matches!(placement, Placement::Device | Placement::DeviceAlone) {
             allocate(card, "hipMalloc", what, room, |hip| {
                 // SAFETY: the place lives as long as the call.
                 unsafe { (hip.hipMalloc)(&raw mut address, room) }
@@ -92,21 +95,28 @@ impl Buffer {
         self.host.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-    /// Overwrites bytes of memory that the GPU does not use at the time. False, and nothing is done, where the host cannot.
-    pub(crate) fn write_as_host(&self, offset: usize, bytes: &[u8]) -> bool {
+    /// Overwrites bytes. False, and nothing is done, where the host cannot, or there are fewer.
+    ///
+    /// # Safety
+    /// The GPU does not use them at the time, nor does another thread.
+    #[must_use]
+    pub(crate) unsafe fn write_as_host(&self, offset: usize, bytes: &[u8]) -> bool {
         let Some(host) = self.host.filter(|_| offset + bytes.len() <= self.bytes) else { return false };
-        // SAFETY: there are so many bytes behind the offset, nobody else looks at them, and these are not of them.
+        // SAFETY: there are so many bytes behind the offset, nobody else uses them, and these are not of them.
         unsafe {
             ptr::copy_nonoverlapping(bytes.as_ptr(), host.as_ptr().cast::<u8>().add(offset), bytes.len());
         }
         true
     }
 
-    /// Copies the first bytes of memory that the GPU does not write at the time.
+    /// Copies the first bytes.
     ///
     /// # Panics
     /// When the host cannot read it, or it has fewer bytes.
-    pub(crate) fn read_as_host(&self, out: &mut [u8]) {
+    ///
+    /// # Safety
+    /// Neither the GPU nor another thread writes them at the time.
+    pub(crate) unsafe fn read_as_host(&self, out: &mut [u8]) {
         let host =
             self.host.filter(|_| out.len() <= self.bytes).expect("memory of the host with as many bytes");
         // SAFETY: there are so many bytes, and nobody writes them.

@@ -342,7 +342,8 @@ impl Turn<'_> {
         if bytes.is_empty() {
             return Ok(());
         }
-        if to.write_as_host(offset, bytes) {
+        // SAFETY: the GPU does not use it, as who calls says, and nobody else has the turn.
+        if unsafe { to.write_as_host(offset, bytes) } {
             return Ok(());
         }
         let target = to.pointer().wrapping_byte_add(offset);
@@ -386,7 +387,8 @@ impl Turn<'_> {
                 }
             })?;
             self.finish("reading results", deadline)?;
-            through.read_as_host(piece);
+            // SAFETY: the stream is empty, and nobody else has the turn.
+            unsafe { through.read_as_host(piece) };
             source = source.wrapping_byte_add(piece.len());
         }
         Ok(())
@@ -402,7 +404,21 @@ impl Turn<'_> {
         bytes: usize,
         placement: Placement,
     ) -> Result<Buffer, DeviceError> {
-        Buffer::new(self.card, what, bytes, placement)
+        let made = Buffer::new(self.card, what, bytes, placement);
+        let may_be_mapped = placement == Placement::Device && self.card.maps_host_memory;
+        match made {
+            Err(full @ DeviceError::OutOfMemory { .. }) if may_be_mapped && self.card.is_integrated => {
+                Buffer::new(self.card, what, bytes, Placement::Mapped).map_err(|_| full)
+            }
+            made => made,
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // What was retired during the turn.
+        self.card.reclaim();
     }
 }
 

@@ -9,7 +9,7 @@ mod event;
 mod graph;
 mod module;
 
-pub(crate) use buffer::{Buffer, Placement};
+pub(crate) use buffer::{ALIGNMENT, Buffer, Placement};
 pub(crate) use card::{Card, Turn, patience};
 pub(crate) use driver::{Driver, architecture_of};
 pub(crate) use event::Event;
