@@ -7,6 +7,7 @@
 mod cases;
 mod contract;
 mod generate;
+mod sparse;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::{DType, DeviceError, Outputs, Plan};
 
 pub use contract::contract;
 use generate::{Generate, VOCABULARY};
+pub use sparse::SparseNetwork;
 
 /// The most error that a device may add: the mean square of a run's errors by the mean square of the case's outputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
