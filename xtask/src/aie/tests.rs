@@ -253,9 +253,8 @@ fn a_version_that_is_too_new_is_refused_where_it_can_be_told() {
             fs::create_dir_all(packages.join(entry)).unwrap();
         }
         // Found, and named.
-        let environment = folder.path().join("env");
-        for variable in [("VIRTUAL_ENV", &environment), ("MLIR_AIE_INSTALL_DIR", &packages.join("mlir_aie"))]
-        {
+        let (environment, package) = (&*folder.path().join("env"), &*packages.join("mlir_aie"));
+        for variable in [("VIRTUAL_ENV", environment), ("MLIR_AIE_INSTALL_DIR", package)] {
             let found = find(&[variable]).mlir_aie.map(|found| found.flags);
             let problem = found.as_ref().err().cloned().unwrap_or_default();
             assert_eq!(found.is_err(), too_new, "{entries:?}: {problem}");
