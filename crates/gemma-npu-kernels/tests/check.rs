@@ -267,9 +267,12 @@ const GENERATED: [&str; 18] = [
 fn names_that_the_compiler_generates_are_refused() {
     // What is said of the name of a fifo, or of a function.
     let named = |of_fifo: bool, name: &str| {
-        let all = found(|design| match of_fifo {
-            true => rename(design, "b_to_memory_0", name),
-            false => name.clone_into(&mut design.functions[0].name),
+        let all = found(|design| {
+            if of_fifo {
+                rename(design, "b_to_memory_0", name);
+            } else {
+                name.clone_into(&mut design.functions[0].name);
+            }
         });
         all.lines()
             .find(|line| line.contains("the name of two") || line.contains("a name that mlir-aie"))

@@ -116,7 +116,7 @@ impl SparseCut {
         // Fours that each of 1,024 work-items has.
         let slices = match self.width {
             ..=8_192 => 2,
-            ..=16_384 => 4,
+            8_193..=16_384 => 4,
             _ => 8,
         };
         Launch::new(format!("sparse_cut_{slices}"), [1, 1, 1], 1024, self)
