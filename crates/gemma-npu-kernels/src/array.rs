@@ -14,6 +14,10 @@ pub const CORE_ROWS: u8 = ROWS - FIRST_CORE_ROW;
 /// What addresses and lengths of transfers are multiples of, in bytes.
 pub const WORD: u64 = 4;
 
+/// What a core keeps of each fifo that has an end there, in bytes: which object is next. `mlir-aie` from 2026 on finds that while the
+/// core runs, and puts it beside the objects; before, it unrolled loops instead.
+pub const COUNTER: u64 = 4;
+
 /// What a tile is, by its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {

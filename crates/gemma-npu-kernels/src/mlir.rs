@@ -1,4 +1,4 @@
-//! Writes a design as MLIR, in the words that `mlir-aie` of March 2026 takes.
+//! Writes a design as MLIR, in the words that `mlir-aie` takes from 2026-03-19 until it drops `aie.objectfifo.subview.access`.
 //!
 //! It writes what is there and decides nothing; what it is given should have passed [`check`](crate::check()).
 
@@ -94,10 +94,7 @@ impl Writer<'_> {
         let mut next = 0;
         self.steps(&core.steps, &mut Vec::new(), &mut next, 6)?;
         writeln!(self.out, "      aie.end")?;
-        // Versions before March 2026 read the file from here, later ones from the functions.
-        let link =
-            file(self.design, &core.steps).map_or(String::new(), |file| format!("link_with = \"{file}\", "));
-        writeln!(self.out, "    }} {{{link}stack_size = {} : i32}}", core.stack)
+        writeln!(self.out, "    }} {{stack_size = {} : i32}}", core.stack)
     }
 
     /// `held` has fifos with the values of their objects; `next` numbers values.
@@ -209,13 +206,4 @@ fn counted(steps: &[Step], counts: &mut Vec<u64>) {
             counted(steps, counts);
         }
     }
-}
-
-/// The file with what these steps call.
-fn file<'a>(design: &'a Design, steps: &[Step]) -> Option<&'a str> {
-    steps.iter().find_map(|step| match step {
-        Step::Repeat { steps, .. } => file(design, steps),
-        Step::Call { function, .. } => design.function(function).map(|found| &*found.file),
-        Step::Acquire(_) | Step::Release(_) => None,
-    })
 }

@@ -22,6 +22,19 @@ fn fifo(design: &mut Design, name: &str, change: impl Fn(&mut Fifo)) {
     change(design.fifos.iter_mut().find(|fifo| fifo.name == name).unwrap());
 }
 
+/// Changes a fifo's name everywhere but in programs of cores.
+fn rename(design: &mut Design, from: &str, to: &str) {
+    fifo(design, from, |fifo| fifo.name = to.into());
+    let links = design.links.iter_mut().flat_map(|link| link.inputs.iter_mut().chain(&mut link.outputs));
+    let commands = design.sequence.commands.iter_mut().map(|command| match command {
+        Command::Copy(copy) => &mut copy.fifo,
+        Command::Wait(fifo) => fifo,
+    });
+    for name in links.chain(commands).filter(|name| *name == from) {
+        to.clone_into(name);
+    }
+}
+
 fn copy(design: &mut Design, change: impl Fn(&mut Copy)) {
     let copy = design.sequence.commands.iter_mut().find_map(|command| match command {
         Command::Copy(copy) if copy.fifo == "b_to_memory_0" => Some(copy),
@@ -49,11 +62,11 @@ fn tiles_are_used_as_computed_by_hand() {
     assert_eq!(usage.len(), 24);
     for of in usage {
         let found = (of.bytes, of.inputs, of.outputs, of.descriptors, of.locks);
-        // Two objects each of 4 KiB of either factor and 16 KiB of sums, and the stack; sums of four cores in a memory tile.
+        // Two objects each of 4 KiB of either factor and 16 KiB of sums, a counter of each fifo, and the stack; sums of four cores in a memory tile.
         let wanted = match of.tile.kind() {
             Kind::Shim => (0, 1, 2, 6, 0),
             Kind::Memory => (2 * (2 * 4096 + 4 * 16384), 6, 3, 24, 12),
-            Kind::Core => (2 * (2 * 4096 + 16384) + 0xD00, 2, 1, 6, 6),
+            Kind::Core => (2 * (2 * 4096 + 16384) + 3 * 4 + 0xD00, 2, 1, 6, 6),
         };
         assert_eq!(found, wanted, "{}", of.tile);
     }
@@ -186,7 +199,7 @@ const SEQUENCES: [Case; 18] = [
 ];
 
 const TILES: [Case; 4] = [
-    (|d| d.cores[0].stack = 20000, "tile (0, 2): 69152 bytes of memory, at most 65536"),
+    (|d| d.cores[0].stack = 20000, "tile (0, 2): 69164 bytes of memory, at most 65536"),
     (
         |d| {
             for f in &mut d.fifos {
@@ -226,6 +239,79 @@ fn each_fault_is_found() {
         let found = found(change);
         assert!(found.contains(wanted), "{found:?} has not {wanted:?}");
     }
+}
+
+/// A name for a fifo of one consumer (`b_to_memory_0`) or for a function, that `mlir-aie` would give to something else.
+const GENERATED: [&str; 18] = [
+    "main",
+    "sequence",
+    "_anonymous0",
+    "_anonymous12",
+    "core_0_2",
+    "core_3_5",
+    "a_to_memory_0_cons",
+    "a_to_cores_0_0_cons",
+    "a_to_cores_0_3_cons",
+    "a_to_memory_0_shim_alloc",
+    "c_to_shim_0_shim_alloc",
+    "c_from_core_0_0_buff_1",
+    "a_to_memory_0_cons_buff_0",
+    "a_to_cores_0_1_cons_buff_1",
+    "c_from_core_0_0_prod_lock_0",
+    "c_from_core_0_0_cons_lock_0",
+    "a_to_memory_0_cons_prod_lock_0",
+    "a_to_cores_0_2_cons_cons_lock_3",
+];
+
+#[test]
+fn names_that_the_compiler_generates_are_refused() {
+    // What is said of the name of a fifo, or of a function.
+    let named = |of_fifo: bool, name: &str| {
+        let all = found(|design| {
+            if of_fifo {
+                rename(design, "b_to_memory_0", name);
+            } else {
+                name.clone_into(&mut design.functions[0].name);
+            }
+        });
+        all.lines()
+            .find(|line| line.contains("the name of two") || line.contains("a name that mlir-aie"))
+            .map(str::to_owned)
+    };
+    for name in GENERATED {
+        for fifo in [true, false] {
+            let said = named(fifo, name).unwrap_or_default();
+            assert!(said.starts_with(name), "{name}: {said:?}");
+        }
+    }
+    // Like them, but of no fifo that there is, or with no number.
+    for name in [
+        "main_",
+        "_anonymous",
+        "_anonymousX",
+        "core_0",
+        "core_0_x",
+        "other_cons",
+        "a_to_memory_0_1_cons",
+        "a_to_cores_0_cons",
+        "a_to_cores_0_4_cons",
+        "other_shim_alloc",
+        "other_buff_0",
+        "a_to_memory_0_buff_",
+        "a_to_memory_0_lock_0",
+        "_buff_0",
+    ] {
+        for fifo in [true, false] {
+            assert_eq!(named(fifo, name), None, "{name}");
+        }
+    }
+}
+
+#[test]
+fn ends_of_two_fifos_have_two_names() {
+    // `a_to_cores_0` has four consumers, this one has one.
+    let found = found(|design| rename(design, "b_to_memory_0", "a_to_cores_0_0"));
+    assert!(found.starts_with("a_to_cores_0_0_cons: is the name of two things"), "{found}");
 }
 
 /// One number of a design, to set.

@@ -69,7 +69,7 @@ fn a_core_is_as_the_compiler_reads_it() {
         aie.objectfifo.release @c_from_core_1_2(Produce, 1)
       }
       aie.end
-    } {link_with = \"gemm_i8_i32.o\", stack_size = 3328 : i32}
+    } {stack_size = 3328 : i32}
 ";
     let text = text();
     assert!(text.contains(core), "{text}");

@@ -17,10 +17,12 @@ use super::tools::{MlirAie, Peano, Tools};
 use super::{fingerprint, sha256};
 
 /// How core kernels are compiled; the warnings are of aie_api's own headers.
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 10] = [
     "-O2",
     "-std=c++20",
     "--target=aie2-none-unknown-elf",
+    // From this later versions of mlir-aie tell whether a core's stack is large enough.
+    "-fstack-size-section",
     "-Wno-parentheses",
     "-Wno-attributes",
     "-Wno-macro-redefined",

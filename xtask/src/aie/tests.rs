@@ -193,7 +193,7 @@ fn what_is_missing_is_said_with_how_to_get_it() {
     let tools = find(&[("PATH", folder.path())]);
     let problems: Vec<_> = tools.problems().collect();
     assert!(problems[0].contains("pip install llvm-aie -f https://"), "{problems:?}");
-    assert!(problems[1].contains("pip install mlir_aie -f https://"), "{problems:?}");
+    assert!(problems[1].contains("pip install --pre \"mlir_aie<1.4.1\" -f https://"), "{problems:?}");
     let place = folder.path().join("out");
     let manifest = device::build(&sources(), &place, &out(&place), &tools).unwrap();
     assert_eq!(manifest.missing, FILES);
@@ -225,6 +225,49 @@ fn what_does_not_work_is_said() {
         let tools = find(&[(variable, &root(place))]);
         assert!(tools.problems().any(|problem| problem.contains(wanted)), "{place}: {wanted}");
     }
+}
+
+#[test]
+fn a_version_that_is_too_new_is_refused_where_it_can_be_told() {
+    for (entries, too_new) in [
+        (&["mlir_aie-1.3.2.dev126+g8373e49.dist-info"][..], false),
+        (&["mlir_aie-1.3.4.dist-info"], false),
+        (&["mlir_aie-1.4.0.dist-info", "mlir_aie.libs", "mlir_aie_extra-2.0.0.dist-info"], false),
+        (&["mlir_aie-0.0.1.2025031904+abc.dist-info"], false),
+        (&["mlir_aie-1.4.1.dist-info"], true),
+        (&["mlir_aie-1.4.1.dev3+g0123456.dist-info"], true),
+        (&["mlir_aie-1.4.1rc1.dist-info"], true),
+        (&["mlir_aie-1.4.2.dist-info", "other-1.0.0.dist-info"], true),
+        (&["mlir_aie-1.10.dist-info"], true),
+        (&["mlir_aie-2.dist-info"], true),
+        // Nothing is told.
+        (&[], false),
+        (&["mlir_aie-next.dist-info"], false),
+        (&["mlir_aie-1.4.2.dist-info", "mlir_aie-1.3.4.dist-info"], false),
+        (&["other-1.4.2.dist-info"], false),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let packages = folder.path().join("env/lib/python3.12/site-packages");
+        mlir_aie(&packages.join("mlir_aie"), &KINDS[2]);
+        for entry in entries {
+            fs::create_dir_all(packages.join(entry)).unwrap();
+        }
+        // Found, and named.
+        let (environment, package) = (&*folder.path().join("env"), &*packages.join("mlir_aie"));
+        for variable in [("VIRTUAL_ENV", environment), ("MLIR_AIE_INSTALL_DIR", package)] {
+            let found = find(&[variable]).mlir_aie.map(|found| found.flags);
+            let problem = found.as_ref().err().cloned().unwrap_or_default();
+            assert_eq!(found.is_err(), too_new, "{entries:?}: {problem}");
+            for words in ["is too new", "subview.access", "--pre \"mlir_aie<1.4.1\""] {
+                assert_eq!(problem.contains(words), too_new, "{entries:?}: {problem}");
+            }
+        }
+    }
+    // A folder of another name is no package, whatever stands beside it.
+    let folder = TempDir::new().unwrap();
+    mlir_aie(&folder.path().join("install"), &KINDS[2]);
+    fs::create_dir_all(folder.path().join("mlir_aie-1.4.2.dist-info")).unwrap();
+    assert!(find(&[("MLIR_AIE_INSTALL_DIR", &folder.path().join("install"))]).mlir_aie.is_ok());
 }
 
 #[test]

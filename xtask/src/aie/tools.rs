@@ -15,8 +15,13 @@ const MLIR_AIE: &str = "MLIR_AIE_INSTALL_DIR";
 
 const GET_PEANO: &str =
     "pip install llvm-aie -f https://github.com/Xilinx/llvm-aie/releases/expanded_assets/nightly";
-const GET_MLIR_AIE: &str =
-    "pip install mlir_aie -f https://github.com/Xilinx/mlir-aie/releases/expanded_assets/latest-wheels-4";
+/// Of the wheels of all days, and of the release that is there when those have become too new.
+const GET_MLIR_AIE: &str = "pip install --pre \"mlir_aie<1.4.1\" -f https://github.com/Xilinx/mlir-aie/releases/expanded_assets/latest-wheels-4 \
+                            -f https://github.com/Xilinx/mlir-aie/releases/expanded_assets/v1.3.4";
+
+/// The first version of mlir-aie that is refused, with its pre-releases, as pip understands the command above. Designs are written with
+/// `aie.objectfifo.subview.access`, which the compiler dropped soon after.
+const TOO_NEW: [u64; 3] = [1, 4, 1];
 
 /// What a Python says of where its packages are.
 const ASK_PYTHON: &str =
@@ -85,6 +90,12 @@ impl Peano {
 impl MlirAie {
     fn of(root: &Path) -> Result<Self, String> {
         let place = root.display();
+        if let Some(version) = installed(root).filter(|version| is_too_new(version)) {
+            return Err(format!(
+                "mlir-aie {version} in {place} is too new: designs are written for versions before 1.4.1, and later ones do not read \
+                 aie.objectfifo.subview.access any more; {GET_MLIR_AIE}"
+            ));
+        }
         if !root.join("include").join("aie_api").join("aie.hpp").is_file() {
             return Err(format!(
                 "mlir-aie in {place} has no include/aie_api/aie.hpp, which kernels are written with"
@@ -207,6 +218,26 @@ fn python_folders(environment: Environment<'_>) -> Vec<PathBuf> {
     let mut seen = std::collections::BTreeSet::new();
     folders.retain(|folder| seen.insert(folder.clone()));
     folders
+}
+
+/// The version of mlir-aie in a folder, where Python's packages are and one entry beside it tells: `mlir_aie-<version>.dist-info`. The
+/// driver itself prints a commit alone, of which nobody knows what came after it.
+fn installed(root: &Path) -> Option<String> {
+    let root = fs::canonicalize(root).ok()?;
+    let entries = fs::read_dir(root.parent().filter(|_| root.ends_with("mlir_aie"))?).ok()?;
+    let mut versions = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        Some(name.strip_prefix("mlir_aie-")?.strip_suffix(".dist-info")?.to_owned())
+    });
+    // Two of them are left over from something that went wrong.
+    versions.next().filter(|_| versions.next().is_none())
+}
+
+/// Whether a version, such as `1.3.2.dev126+g8373e49`, is [`TOO_NEW`].
+fn is_too_new(version: &str) -> bool {
+    let release = version.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
+    let mut numbers = release.split('.').map_while(|number| number.parse().ok());
+    [(); 3].map(|()| numbers.next().unwrap_or(0)) >= TOO_NEW
 }
 
 /// What a command writes to its standard output.

@@ -1,6 +1,7 @@
 //! The licences of the crates that become part of the program, as one text: each once, below the names of those that it is of.
 //!
-//! They are files beside the crates' manifests, where cargo keeps their sources. It judges no licence.
+//! They are files beside the crates' manifests, where cargo keeps their sources. Where a package has none, its text is the standard one
+//! of the licence that the manifest names, and the list says so. It judges no licence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,6 +14,14 @@ use serde::Deserialize;
 
 /// How names of such files begin, in capitals.
 const BEGINNINGS: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE"];
+
+/// Standard texts, by the names that SPDX gives them.
+const STANDARD: [(&str, &str); 4] = [
+    ("Apache-2.0", include_str!("../../../LICENSE-APACHE")),
+    ("BSD-3-Clause", include_str!("../../../assets/licences/BSD-3-Clause.txt")),
+    ("MIT", include_str!("../../../assets/licences/MIT.txt")),
+    ("MPL-2.0", include_str!("../../../assets/licences/MPL-2.0.txt")),
+];
 
 /// What cargo says of the workspace's crates and those they use; what is not needed here is left out.
 #[derive(Deserialize)]
@@ -27,19 +36,37 @@ struct Package {
     name: String,
     version: String,
     license: Option<String>,
+    repository: Option<String>,
+    #[serde(default)]
+    authors: Vec<String>,
     manifest_path: String,
 }
 
-/// The licences of all crates of others that `program`, with its default features, has code of where it runs on `host`.
+impl Package {
+    /// Of a package without a licence text, where it comes from, by its manifest.
+    fn origin(&self) -> String {
+        let place = self.repository.as_deref().unwrap_or("a place that it does not name");
+        let authors = if self.authors.is_empty() {
+            "names no authors".to_owned()
+        } else {
+            format!("names as authors {}", self.authors.join(", "))
+        };
+        format!("its package ships no licence text; its manifest {authors}; it comes from {place}")
+    }
+}
+
+/// The licences of all crates of others that `program`, with its default features, has code of where it runs on `machine`.
 ///
 /// # Errors
-/// When cargo does not say what they are, or one has no licence.
-pub(super) fn text(root: &Path, program: &str, host: &str) -> anyhow::Result<String> {
+/// When cargo does not say what they are, or one has no licence, or neither a text nor a licence that there is a standard text of.
+pub(super) fn text(root: &Path, program: &str, machine: &str) -> anyhow::Result<String> {
     let metadata =
-        cargo(root, &["metadata", "--format-version", "1", "--locked", "--filter-platform", host])?;
+        cargo(root, &["metadata", "--format-version", "1", "--locked", "--filter-platform", machine])?;
     let kinds = ["--edges", "normal", "--prefix", "none", "--format", "{p}"];
-    let tree =
-        cargo(root, &[&["tree", "--locked", "--package", program, "--target", host][..], &kinds].concat())?;
+    let tree = cargo(
+        root,
+        &[&["tree", "--locked", "--package", program, "--target", machine][..], &kinds].concat(),
+    )?;
     collect(&serde_json::from_slice(&metadata)?, &String::from_utf8(tree)?)
 }
 
@@ -71,6 +98,13 @@ fn collect(metadata: &Metadata, tree: &str) -> anyhow::Result<String> {
         let said = license.as_deref().unwrap_or("see below");
         ensure!(license.is_some() || !found.is_empty(), "{name} {version} has no licence");
         let _ = writeln!(list, "{name} {version}: {said}");
+        if found.is_empty() {
+            let _ = writeln!(list, "    {}", package.origin());
+            for (licence, text) in standard(said).with_context(|| format!("{name} {version}"))? {
+                let of = format!("{name} {version} (standard text of {licence})");
+                texts.entry(text.trim().to_owned()).or_default().push(of);
+            }
+        }
         for text in found {
             texts.entry(text).or_default().push(format!("{name} {version}"));
         }
@@ -86,6 +120,19 @@ fn collect(metadata: &Metadata, tree: &str) -> anyhow::Result<String> {
         let _ = write!(all, "\n{}\n{}\n\n{text}\n", "-".repeat(80), of.join(", "));
     }
     Ok(all)
+}
+
+/// The standard texts of all licences that are named in such an expression as `MIT OR Apache-2.0`.
+fn standard(expression: &str) -> anyhow::Result<Vec<(&'static str, &'static str)>> {
+    let words = expression.split(|c: char| c.is_whitespace() || "()/".contains(c));
+    let names = words.filter(|word| !["", "OR", "AND", "WITH"].contains(word));
+    let text = |name| {
+        let found = STANDARD.into_iter().find(|(known, _)| *known == name);
+        found.with_context(|| {
+            format!("the package has no licence text, and there is no standard text of {name} here")
+        })
+    };
+    names.map(text).collect()
 }
 
 /// The texts in a folder, in the order of their files' names.
@@ -107,9 +154,19 @@ fn files(folder: &Path) -> anyhow::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    /// A package in a folder, as cargo describes it.
+    fn package(folder: &Path, name: &str, license: Option<&str>, text: Option<&str>) -> Value {
+        let place = folder.join(name);
+        fs::create_dir_all(place.join("licenses")).unwrap();
+        if let Some(text) = text {
+            fs::write(place.join("License-1.txt"), text).unwrap();
+        }
+        json!({"id": name, "name": name, "version": "1.0.0", "license": license, "manifest_path": place.join("Cargo.toml")})
+    }
 
     #[test]
     fn what_is_part_of_the_program_is_named_and_each_text_is_there_once() {
@@ -123,11 +180,8 @@ mod tests {
             ("test", "GPL"),
         ];
         let package = |(name, text): (&str, &str)| {
-            let place = folder.path().join(name);
-            fs::create_dir_all(place.join("licenses")).unwrap();
-            fs::write(place.join("License-1.txt"), text).unwrap();
             let license = (name != "b").then_some("X OR Y");
-            json!({"id": name, "name": name, "version": "1.0.0", "license": license, "manifest_path": place.join("Cargo.toml")})
+            package(folder.path(), name, license, Some(text))
         };
         let metadata = json!({"packages": crates.map(package), "workspace_members": ["app", "ours"]});
         let tree = "app v1.0.0 (path)\nours v1.0.0 (path)\nc v1.0.0\na v1.0.0 (proc-macro)\nb v1.0.0\na v1.0.0 (*)\ntest v2.0.0\n";
@@ -141,9 +195,46 @@ mod tests {
     }
 
     #[test]
+    fn what_ships_no_text_has_the_standard_one_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bare = package(folder.path(), "bare", Some("MPL-2.0 OR (MIT/Apache-2.0)"), None);
+        let text = fs::read_to_string(crate::repository().unwrap().join("LICENSE-APACHE")).unwrap();
+        let whole = package(folder.path(), "whole", Some("Apache-2.0"), Some(&text));
+        let collect = |bare: &Value| {
+            let metadata = json!({"packages": [bare, whole], "workspace_members": []});
+            collect(&serde_json::from_value(metadata).unwrap(), "bare v1.0.0\nwhole v1.0.0\n")
+        };
+        let text = collect(&bare).unwrap();
+        for words in [
+            "bare 1.0.0: MPL-2.0 OR (MIT/Apache-2.0)\n    its package ships no licence text; its manifest names no authors; it comes from a \
+             place that it does not name\nwhole 1.0.0: Apache-2.0\n\n",
+            // The same text is there once.
+            "\nbare 1.0.0 (standard text of Apache-2.0), whole 1.0.0\n\nApache License\n",
+            "\nbare 1.0.0 (standard text of MIT)\n\nMIT License\n",
+            "\nbare 1.0.0 (standard text of MPL-2.0)\n\nMozilla Public License Version 2.0\n",
+        ] {
+            assert!(text.contains(words), "{words}");
+        }
+        assert!(!text.contains("Redistribution and use"));
+        bare["license"] = json!("BSD-3-Clause");
+        bare["repository"] = json!("https://example.org/bare");
+        bare["authors"] = json!(["One <one@example.org>", "Two"]);
+        let text = collect(&bare).unwrap();
+        let words = "; its manifest names as authors One <one@example.org>, Two; it comes from https://example.org/bare\n";
+        assert!(text.contains(words) && text.contains("Redistribution and use"), "{text}");
+        bare["license"] = json!("MIT OR Zlib");
+        let problem = format!("{:#}", collect(&bare).unwrap_err());
+        assert_eq!(
+            problem,
+            "bare 1.0.0: the package has no licence text, and there is no standard text of Zlib here"
+        );
+        bare["license"] = Value::Null;
+        assert_eq!(collect(&bare).unwrap_err().to_string(), "bare 1.0.0 has no licence");
+    }
+
+    #[test]
     fn the_program_has_licences() {
-        let host = super::super::program::host().unwrap();
-        let text = text(crate::repository().unwrap(), "gemma-cli", &host).unwrap();
+        let text = text(crate::repository().unwrap(), "gemma-cli", super::super::program::MACHINE).unwrap();
         assert!(
             text.contains("\nclap 4.") && text.contains("Permission is hereby granted"),
             "{}",

@@ -49,10 +49,9 @@ pub(crate) fn run(root: &Path, program: Option<PathBuf>) -> anyhow::Result<()> {
     let bytes = fs::read(&program).with_context(|| program.display().to_string())?;
     // Before it is asked for anything.
     check(&bytes).with_context(|| program.display().to_string())?;
-    let host = program::host()?;
-    let release = format!("gemma-{}-{host}", env!("CARGO_PKG_VERSION"));
+    let release = format!("gemma-{}-{}", env!("CARGO_PKG_VERSION"), program::MACHINE);
     let mut pages = pages(&program)?;
-    let licences = licences::text(root, program::PACKAGE, &host)?;
+    let licences = licences::text(root, program::PACKAGE, program::MACHINE)?;
     pages.push((LICENCES.to_owned(), licences.into_bytes()));
     let entries = entries(root, bytes, pages, kernels)?;
     let bytes = archive(&release, &entries, time(env::var(TIME).ok().as_deref())?)?;

@@ -34,7 +34,7 @@ impl fmt::Display for Fault {
 pub struct Usage {
     /// Which.
     pub tile: Tile,
-    /// Of memory, a core's stack included.
+    /// Of memory, a core's stack and what it keeps of fifos included.
     pub bytes: u64,
     /// DMA channels from streams.
     pub inputs: u32,

@@ -6,8 +6,16 @@ use super::Faults;
 use crate::array::{COLUMNS, Kind, ROWS, WORD};
 use crate::design::{Design, Fifo, Link, Object, Tile};
 
-/// The name that `mlir-aie` gives the runtime sequence, in the same scope as fifos and functions.
-const TAKEN: &str = "sequence";
+/// Names that `mlir-aie` gives to things of its own in the scope of fifos and functions: the runtime sequence, and what a core starts with.
+const TAKEN: [&str; 2] = ["sequence", "main"];
+/// What it puts behind the name of a fifo's end, with a number, for buffers and semaphores.
+const NUMBERED: [&str; 3] = ["_buff_", "_prod_lock_", "_cons_lock_"];
+/// What it puts behind a name for the shim's DMA channel.
+const SHIM: &str = "_shim_alloc";
+/// What it calls buffers without a name, with a number.
+const NAMELESS: &str = "_anonymous";
+/// What it calls the program of a core, with the column and the row.
+const CORE: &str = "core_";
 
 pub(super) fn check(design: &Design, faults: &mut Faults) {
     names(design, faults);
@@ -23,12 +31,23 @@ pub(super) fn check(design: &Design, faults: &mut Faults) {
 }
 
 fn names(design: &Design, faults: &mut Faults) {
-    let symbols = design.fifos.iter().map(|fifo| &fifo.name);
-    let symbols = symbols.chain(design.functions.iter().map(|function| &function.name));
-    let mut seen = BTreeSet::from([TAKEN]);
-    for name in symbols {
+    let symbols = design.fifos.iter().map(|fifo| fifo.name.clone());
+    let symbols: Vec<String> = symbols.chain(design.functions.iter().map(|of| of.name.clone())).collect();
+    let consuming: Vec<String> = design.fifos.iter().flat_map(consuming).collect();
+    let ends: BTreeSet<&str> =
+        design.fifos.iter().map(|fifo| &*fifo.name).chain(consuming.iter().map(String::as_str)).collect();
+    let mut seen = BTreeSet::from(TAKEN);
+    for name in &symbols {
         faults.unless(is_symbol(name), name, || "is no name: letters, digits and _ alone".to_owned());
         faults.unless(seen.insert(name), name, || "is the name of two things".to_owned());
+        faults.unless(!is_generated(name, &ends), name, || {
+            "is a name that mlir-aie gives to something of its own".to_owned()
+        });
+    }
+    for name in &consuming {
+        faults.unless(seen.insert(name), name, || {
+            "is the name of two things: mlir-aie calls a consuming end of a fifo so".to_owned()
+        });
     }
     let mut seen = BTreeSet::new();
     for argument in &design.sequence.arguments {
@@ -46,6 +65,29 @@ fn names(design: &Design, faults: &mut Faults) {
         let fine = plain(file) && file.strip_suffix(".o").is_some_and(|stem| !stem.is_empty());
         faults.unless(fine, &function.name, || format!("{file} is no name of an object file"));
     }
+}
+
+/// The names that `mlir-aie` gives to the ends of a fifo that take objects.
+fn consuming(fifo: &Fifo) -> Vec<String> {
+    let name = &fifo.name;
+    match fifo.consumers.len() {
+        1 => vec![format!("{name}_cons")],
+        many => (0..many).map(|end| format!("{name}_{end}_cons")).collect(),
+    }
+}
+
+/// Whether `mlir-aie` may give a name to a buffer, a semaphore, a channel or a core's program, where the ends of fifos have these names.
+/// Numbers are not compared with how many there are: later versions may count otherwise.
+fn is_generated(name: &str, ends: &BTreeSet<&str>) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let place = name.strip_prefix(CORE).and_then(|place| place.split_once('_'));
+    let of_end = name.strip_suffix(SHIM).or_else(|| {
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        NUMBERED.iter().find_map(|numbered| stem.strip_suffix(numbered)).filter(|_| stem.len() < name.len())
+    });
+    name.strip_prefix(NAMELESS).is_some_and(is_number)
+        || place.is_some_and(|(column, row)| is_number(column) && is_number(row))
+        || of_end.is_some_and(|end| ends.contains(end))
 }
 
 fn is_symbol(name: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Faults, Usage};
-use crate::array::{DESCRIPTORS_BY_PARITY, Kind};
+use crate::array::{COUNTER, DESCRIPTORS_BY_PARITY, Kind};
 use crate::design::{Command, Design};
 use crate::lower::{Direction, Lowered};
 
@@ -20,7 +20,9 @@ pub(super) fn check(design: &Design, lowered: &Lowered, faults: &mut Faults) -> 
     }
     for pool in &lowered.pools {
         if let Some(of) = usage.get_mut(&pool.tile) {
-            of.bytes = of.bytes.saturating_add(pool.bytes.saturating_mul(u64::from(pool.depth)));
+            let counter = if pool.tile.kind() == Kind::Core { COUNTER } else { 0 };
+            let objects = pool.bytes.saturating_mul(u64::from(pool.depth));
+            of.bytes = of.bytes.saturating_add(objects).saturating_add(counter);
             of.locks += 2 * pool.parts.len() as u32;
         }
     }
