@@ -13,8 +13,9 @@ struct Case {
     heads: usize,
     key_heads: usize,
     dim: usize,
-    /// Positions before the first row.
+    /// Positions before the first row, and how many of them are the run's.
     start: usize,
+    first: usize,
     rows: usize,
     window: Option<usize>,
     capacity: usize,
@@ -22,13 +23,13 @@ struct Case {
 
 const CASES: [Case; 4] = [
     // As in Gemma 3n, in a window.
-    Case { heads: 8, key_heads: 2, dim: 256, start: 75, rows: 37, window: Some(48), capacity: 96 },
+    Case { heads: 8, key_heads: 2, dim: 256, start: 75, first: 3, rows: 37, window: Some(48), capacity: 96 },
     // Groups of four heads and of two; a head that ends inside of a product.
-    Case { heads: 6, key_heads: 1, dim: 40, start: 0, rows: 17, window: None, capacity: 64 },
+    Case { heads: 6, key_heads: 1, dim: 40, start: 0, first: 0, rows: 17, window: None, capacity: 64 },
     // A head of its own for each key.
-    Case { heads: 2, key_heads: 2, dim: 64, start: 130, rows: 5, window: None, capacity: 140 },
+    Case { heads: 2, key_heads: 2, dim: 64, start: 130, first: 0, rows: 5, window: None, capacity: 140 },
     // Rows that see themselves alone.
-    Case { heads: 4, key_heads: 2, dim: 32, start: 40, rows: 20, window: Some(1), capacity: 24 },
+    Case { heads: 4, key_heads: 2, dim: 32, start: 40, first: 1, rows: 20, window: Some(1), capacity: 24 },
 ];
 
 /// The kernels for each kind of cache, with activations as they are and rounded.
@@ -71,19 +72,19 @@ fn error_of(
     activations: Activations,
     seed: u64,
 ) -> f64 {
-    let &Case { heads, key_heads, dim, start, rows, window, capacity } = case;
+    let &Case { heads, key_heads, dim, start, first, rows, window, capacity } = case;
     let mut bank = Bank::default();
     let (keys, cached_keys) = cached(&mut bank, case, dtype, 2 * seed);
     let (stored, cached_values) = cached(&mut bank, case, dtype, 2 * seed + 1);
     let queries = values(rows * heads * dim, 100 + seed);
     let attention = Attention {
         query: bank.hold(&queries),
-        header: bank.hold(&[start as u32]),
+        header: bank.hold(&[(start - first) as u32]),
         cached_keys,
         cached_values,
         output: bank.room(rows * heads * dim),
         rows: rows as u32,
-        first: 0,
+        first: first as u32,
         window: window.map_or(u32::MAX, |window| window as u32),
         capacity: capacity as u32,
         heads: heads as u32,
