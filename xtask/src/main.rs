@@ -48,7 +48,7 @@ enum Chore {
         #[arg(long, default_value_t = 2)]
         jobs: usize,
     },
-    /// Compile every kernel of the GPU backend with Mesa's RADV for the Radeon 780M, without a GPU
+    /// Compile every kernel of the Vulkan backend with Mesa's RADV for the Radeon 780M, without a GPU
     Radv {
         /// Compare with the committed figures and table, and leave those alone
         #[arg(long)]
@@ -57,7 +57,8 @@ enum Chore {
         #[arg(long)]
         skip_older: bool,
     },
-    /// Compile kernels/hip to code objects for AMD GPUs, without one and without ROCm, and to the emulation that the tests run
+    /// Compile kernels/hip for AMD GPUs, without one and without ROCm, with the emulation that tests run, and check kernels/aie for the NPU; all of it
+    /// where no kind is named
     BuildKernels {
         /// Code objects, and the emulation
         #[arg(long)]
@@ -68,14 +69,14 @@ enum Chore {
         /// Core kernels and designs for AMD's XDNA NPU; what needs Peano and mlir-aie is made where they are installed
         #[arg(long)]
         aie: bool,
-        /// Processors to build for
+        /// Processors to build HIP kernels for; figures are written and compared for all of them alone
         #[arg(long, value_delimiter = ',', default_values = gemma_hip_kernels::objects::ARCHITECTURES)]
         arch: Vec<String>,
-        /// Compare with the committed figures and table, and leave those alone
+        /// HIP: compare with the committed figures and table, and leave those alone. NPU: checks alone, nothing is made for one
         #[arg(long)]
         check: bool,
     },
-    /// Pack a release into target/dist: the program, the HIP kernels of all processors where it finds them, texts, manual page, completions
+    /// Pack a release into target/dist: the program, the HIP kernels of all processors in the folder where it looks for them, texts, manual page, completions
     ///
     /// The kernels must have been built by `cargo xtask build-kernels --hip`. Beside gemma-VERSION-TARGET.tar.gz stands its SHA-256. The same
     /// files give the same archive; its files are of the time in SOURCE_DATE_EPOCH, else of 1970.

@@ -43,7 +43,7 @@ pub(crate) struct SetupArgs {
     #[arg(long, env = "GEMMA_CACHE_TYPE", value_name = "TYPE")]
     pub(crate) cache_type: Option<String>,
 
-    /// How activations meet weights in block formats on the CPU: int8 or f32 [default: int8, for eval f32]
+    /// How activations meet weights in block formats: int8 or f32 [default: int8, for eval f32]
     #[arg(long, env = "GEMMA_CPU_ACTIVATIONS", value_name = "TYPE")]
     pub(crate) activations: Option<String>,
 

@@ -5,7 +5,7 @@ use super::machine::Machine;
 use crate::hardware::{self, AMD};
 use crate::{output, vulkan};
 
-/// AMD's integrated GPUs that the later backends are for.
+/// AMD's integrated GPUs, by PCI id.
 const INTEGRATED: [(u32, &str); 6] = [
     (0x15bf, "Radeon 780M or 760M, Phoenix, gfx1103"),
     (0x15c8, "Radeon 740M, Phoenix 2, gfx1103"),
