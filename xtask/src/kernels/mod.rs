@@ -109,8 +109,8 @@ fn figures(root: &Path, manifest: &Manifest, check: bool) -> anyhow::Result<Vec<
     let renewed = table::renew(&text, manifest)
         .with_context(|| format!("{PAGE} has lost the marks of its generated part"))?;
     if !check {
-        fs::write(&path, Limits::of(manifest).text())?;
-        fs::write(&page, renewed)?;
+        renew(&path, &Limits::of(manifest).text())?;
+        renew(&page, &renewed)?;
         return Ok(Vec::new());
     }
     let committed = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -124,4 +124,12 @@ fn figures(root: &Path, manifest: &Manifest, check: bool) -> anyhow::Result<Vec<
         faults.push(format!("{PAGE} is not what the kernels are now: run `cargo xtask build-kernels --hip`"));
     }
     Ok(faults)
+}
+
+/// Writes a file, unless it has this text: cargo builds anew what has a file in this folder that was written.
+fn renew(path: &Path, text: &str) -> anyhow::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|found| found == text) {
+        return Ok(());
+    }
+    fs::write(path, text).with_context(|| path.display().to_string())
 }
