@@ -8,7 +8,7 @@ use crate::{HipAdapter, devices_of, objects};
 /// A runtime of its own for one test.
 pub(crate) struct Machine {
     pub(crate) adapter: HipAdapter,
-    _library: StandIn,
+    pub(crate) library: StandIn,
     _folder: TempDir,
 }
 
@@ -20,6 +20,6 @@ impl Machine {
         let emulation = objects.with_file_name("emulation").join("libgemma_kernels_emulated.so");
         library.set(&format!("emulation={}", emulation.display())).unwrap();
         let adapter = devices_of(library.path()).unwrap().pop().unwrap();
-        Self { adapter, _library: library, _folder: folder }
+        Self { adapter, library, _folder: folder }
     }
 }

@@ -81,12 +81,15 @@ fn what_a_failed_preparation_took_is_given_back_at_once() {
     let machine = Machine::new();
     let device = machine.device_with(&options());
     let held = machine.count("allocations");
+    let mut failed = 0;
     for allocation in 1..8 {
         machine.set(&format!("fail-allocation={allocation}:1"));
         let outcome = Network::on(&device, 1).map(|_| ());
         machine.set("reset");
+        failed += usize::from(outcome.is_err());
         assert_eq!(machine.count("allocations"), held, "allocation {allocation}: {outcome:?}");
     }
+    assert_eq!(failed, 7, "a preparation has more allocations");
 }
 
 #[test]
@@ -95,12 +98,10 @@ fn a_run_whose_event_is_refused_is_waited_for_before_the_next() {
     let device = machine.device_with(&options());
     let (mut network, mut other) = (Network::on(&device, 4).unwrap(), Network::on(&device, 4).unwrap());
     let expected = other.go(&[1, 2]);
-    machine.set("refuse=hipEventRecord");
+    machine.set("hang=1; refuse=hipEventRecord");
     let error = network.run(&[5, 6], Deadline::never()).unwrap_err();
     assert!(matches!(error, DeviceError::Unsupported { .. }), "{error}");
-    machine.set("reset");
-    // What it has launched is still to be done.
-    machine.set("hang=1");
+    // What it has launched is still to be done, and is waited for before anything else is asked.
     let late = || Deadline::after(Duration::from_millis(20));
     let hung = network.run(&[1, 2], late()).unwrap_err();
     assert!(matches!(hung, DeviceError::Timeout { .. }), "{hung}");

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use gemma_hip_kernels::images::digest;
 use gemma_npu_kernels::design::Design;
 use gemma_npu_kernels::gemm::Gemm;
 use gemma_npu_kernels::kernels::Product;
 use gemma_npu_kernels::mlir;
 
+use super::fingerprint;
 use super::manifest::{File, Manifest};
 use super::tools::{MlirAie, Peano, Tools};
-use super::{fingerprint, sha256};
 
 /// How core kernels are compiled; the warnings are of aie_api's own headers.
 const FLAGS: [&str; 10] = [
@@ -149,13 +150,13 @@ impl Builder<'_> {
     fn kept(&self, name: &str, source: &str) -> Option<File> {
         let file = self.known.files.iter().find(|file| file.name == name && file.source == source)?;
         let bytes = fs::read(self.out.join(name)).ok()?;
-        (sha256(&bytes) == file.sha256).then(|| file.clone())
+        (digest(&bytes) == file.sha256).then(|| file.clone())
     }
 
     fn made(&self, name: String, source: String) -> anyhow::Result<File> {
         let bytes = fs::read(self.out.join(&name)).with_context(|| format!("{name} was not written"))?;
         ensure!(!bytes.is_empty(), "{name} is empty");
-        Ok(File { name, source, sha256: sha256(&bytes) })
+        Ok(File { name, source, sha256: digest(&bytes) })
     }
 }
 

@@ -107,6 +107,7 @@ impl Host {
                 .filter_map(|line| line.split_whitespace().nth_back(1)?.parse::<u32>().ok())
                 .sum::<u32>();
         }
+        ensure!(products > 0, "{} has checked nothing", self.program.display());
         for (number, wanted) in FAULTS.iter().enumerate() {
             let ran = Command::new(&self.program).args(["fault", &number.to_string()]).output()?;
             let said = String::from_utf8_lossy(&ran.stderr);

@@ -12,11 +12,11 @@ mod served;
 mod tests;
 mod tools;
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use gemma_hip_kernels::images::digest;
 use gemma_npu_kernels::design::Design;
 use gemma_npu_kernels::gemm::{DESIGNS, Gemm};
 use gemma_npu_kernels::kernels::{Product, Shape};
@@ -105,10 +105,10 @@ fn simulate(product: Product, host: &Host) -> anyhow::Result<String> {
         let sum: i64 = (0..depth).map(|k| a[row * depth + k] * b[k * shape.columns as usize + column]).sum();
         // Sums of so many small whole numbers are exact in f32 too.
         let found = match product {
-            Product::I8 => i64::from(i32::from_le_bytes(*found)),
-            Product::Bf16 => f32::from_le_bytes(*found) as i64,
+            Product::I8 => f64::from(i32::from_le_bytes(*found)),
+            Product::Bf16 => f64::from(f32::from_le_bytes(*found)),
         };
-        ensure!(found == sum, "{}: {found} in row {row}, column {column}, not {sum}", design.name);
+        ensure!(found == sum as f64, "{}: {found} in row {row}, column {column}, not {sum}", design.name);
     }
     Ok(format!(
         "{}: the exact product on the simulated array ({} calls of kernels, {} words over streams)",
@@ -136,16 +136,8 @@ fn report(manifest: &Manifest, tools: &Tools, out: &Path) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The SHA-256 of a file's bytes, as text.
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// One hash of several things, wherever one ends and the next begins.
 fn fingerprint(parts: &[&[u8]]) -> String {
-    let hashes: Vec<String> = parts.iter().map(|part| sha256(part)).collect();
-    sha256(hashes.concat().as_bytes())
+    let hashes: Vec<String> = parts.iter().map(|part| digest(part)).collect();
+    digest(hashes.concat().as_bytes())
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, bail, ensure};
+use gemma_hip_kernels::images;
 use gemma_hip_kernels::objects::{SOURCES, file_name};
 use sha2::{Digest as _, Sha256};
 
@@ -154,7 +155,7 @@ impl Job {
     fn kept(&self, known: &Manifest, out: &Path) -> Option<Object> {
         let object = known.objects.iter().find(|object| object.file == self.file())?;
         let bytes = fs::read(out.join(&object.file)).ok()?;
-        let same = object.source == self.source && object.sha256 == hex(&Sha256::digest(&bytes));
+        let same = object.source == self.source && object.sha256 == images::digest(&bytes);
         same.then(|| object.clone())
     }
 
@@ -180,7 +181,7 @@ impl Job {
             operation: self.operation.clone(),
             architecture: self.architecture.clone(),
             source: self.source.clone(),
-            sha256: hex(&Sha256::digest(&bytes)),
+            sha256: images::digest(&bytes),
             kernels,
         })
     }

@@ -44,7 +44,8 @@ impl Inputs {
     /// # Errors
     /// [`DeviceError::OutOfMemory`], otherwise what the runtime says.
     pub(super) fn of(turn: &Turn<'_>, plan: &Plan) -> Result<Self, DeviceError> {
-        let (host, words) = (HostInputs::of(plan), words(plan));
+        let host = HostInputs::of(plan);
+        let words = host.words(plan.max_tokens());
         let bytes = words * size_of::<u32>();
         let memory = turn.allocate("inputs", bytes, Placement::Device)?;
         let slots = match (slot(turn, bytes)?, slot(turn, bytes)?) {

@@ -1,6 +1,6 @@
 //! What the host gives a run, as [`HostInputs`] lays it out, in memory of the device: it is written at once.
 
-use gemma_hal::inputs::{HEADER, HostInputs, Source, words};
+use gemma_hal::inputs::{HEADER, HostInputs, Source};
 use gemma_hal::{DeviceError, Plan};
 
 use crate::gpu::{Gpu, Region};
@@ -17,7 +17,8 @@ impl Inputs {
     /// # Errors
     /// [`DeviceError::OutOfMemory`].
     pub(super) fn of(gpu: &Gpu, plan: &Plan) -> Result<Self, DeviceError> {
-        Ok(Self { memory: gpu.empty("inputs", words(plan))?, host: HostInputs::of(plan) })
+        let host = HostInputs::of(plan);
+        Ok(Self { memory: gpu.empty("inputs", host.words(plan.max_tokens()))?, host })
     }
 
     /// Writes what a run of `tokens` at `start` needs.
