@@ -48,17 +48,23 @@ DEVICE void write_products(const GemmArguments& a, const FloatAccumulator (&sums
     float* first = a.output + static_cast<u64>(token) * a.output_stride + row;
     UNROLL
     for (u32 m = 0; m < M; ++m) {
+        // Eight are asked for before one is waited for.
+        float by[8];
+        UNROLL
+        for (u32 i = 0; i < 8; ++i) {
+            const u32 down = 16 * m + product_row(i) - product_row(0);
+            by[i] = SCALED ? a.blocks[smaller(token + down, a.tokens - 1)] : 1.0f;
+        }
         UNROLL
         for (u32 i = 0; i < 8; ++i) {
             // The same in all lanes, as is the place of a column.
             const u32 down = 16 * m + product_row(i) - product_row(0);
             if (token + down < a.tokens) {
-                const float by = SCALED ? a.blocks[token + down] : 1.0f;
                 float* line = first + static_cast<u64>(down) * a.output_stride;
                 UNROLL
                 for (u32 n = 0; n < N; ++n) {
                     const u32 along = 16 * n + product_column(i) - product_column(0);
-                    if (row + along < a.rows) line[along] = sums[m][n].at[i] * by;
+                    if (row + along < a.rows) line[along] = sums[m][n].at[i] * by[i];
                 }
             }
         }
